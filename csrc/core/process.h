@@ -1,0 +1,44 @@
+/* One process by identity, and trees by parentage. Implemented once per platform
+ * (linux/process.c, linux/tree.c, darwin/, freebsd/, win/process.c, win/tree.c). */
+#ifndef PJ_CORE_PROCESS_H
+#define PJ_CORE_PROCESS_H
+
+#include "core/deadline.h"
+#include "core/error.h"
+#include "core/pids.h"
+
+typedef struct {
+    pj_pid pid;
+    intptr_t handle;  /* Linux: a pidfd, -1 below kernel 5.3; Windows: a HANDLE; elsewhere -1 */
+    uint64_t created; /* start time in the system's own unit: identity together with pid where there is no handle */
+} pj_process;
+
+/* Pins the identity first, reads `created` after, looks again whether it lives. A PID that nobody has: ESRCH
+ * (Windows: ERROR_INVALID_PARAMETER 87). A thread's id that leads no process: ESRCH. A zombie can be opened. */
+int pj_process_open(pj_pid pid, pj_process *out, pj_error *err);
+void pj_process_close(pj_process *process);
+
+/* *alive: false for zombies and the dead. Never blocks. */
+int pj_process_alive(const pj_process *process, bool *alive, pj_error *err);
+
+/* ESRCH when it is dead; EPERM/ERROR_ACCESS_DENIED when it may not be signalled. Windows knows SIGTERM (=15) and
+ * SIGKILL (=9) as TerminateProcess(), CTRL_BREAK_EVENT (=1) and CTRL_C_EVENT (=0) as GenerateConsoleCtrlEvent(). */
+int pj_process_signal(const pj_process *process, int sig, pj_error *err);
+
+/* 0: ended, 1: the deadline passed, -1: error (EINTR included). *status: an exit code as in Popen.returncode
+ * (negative: the signal), where the system tells it to us; *known says whether it did. Never reaps. */
+int pj_process_wait(const pj_process *process, pj_deadline deadline, int *status, bool *known, pj_error *err);
+
+/* Seconds since the epoch. */
+int pj_process_created(const pj_process *process, double *seconds, pj_error *err);
+
+/* Living children by parent PID, sorted. A child older than its parent is no child (a recycled parent PID). */
+int pj_children(pj_pid pid, bool recursive, pj_pids *out, pj_error *err);
+
+/* Ends all that is connected with `root` when reached: stop, scan, until a pass finds nobody new; then SIGKILL, children
+ * first. Never the caller (unless it is the root: then last of all) nor an ancestor of the caller that is not the root.
+ * 0: all dead; 1: the deadline passed, *survivors names who is left. *killed: whom we ended, root included. */
+int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
+                 pj_error *err);
+
+#endif
