@@ -1,0 +1,177 @@
+"""The fixtures of the whole suite; see helpers/ for what they hand out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parent)]
+import pytest  # noqa: E402
+
+from helpers.leftovers import LINUX, Baseline, own_cgroup  # noqa: E402
+from helpers.owner import Owner  # noqa: E402
+from helpers.procs import DEADLINE, Identity  # noqa: E402
+from helpers.tree import Node, Tree, node  # noqa: E402
+from helpers.under_test import CHOSEN, STRICT, Backend  # noqa: E402
+
+
+def _missing(reason: str) -> None:
+    """Without its means a test is skipped, but not where everything is promised to be there."""
+    if STRICT:
+        pytest.fail(f"PYJOB_REQUIRE_ALL is set, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", CHOSEN, indirect=True, scope="function")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = getattr(os, "geteuid", lambda: 1)() == 0
+    for item in items:
+        if item.get_closest_marker("unprivileged") and root:
+            item.add_marker(pytest.mark.skip(reason="root may do everything"))
+        if item.get_closest_marker("root") and not root:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(autouse=True)
+def _tools(request: pytest.FixtureRequest) -> None:
+    for marker in request.node.iter_markers("tool"):
+        for program in marker.args:
+            # Debian keeps servers in /usr/sbin, which is not on everybody's PATH.
+            if not shutil.which(program) and not shutil.which(program, path="/usr/sbin:/sbin"):
+                _missing(f"{program} is not installed")
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend of this platform in turn: its name (a str) with .guarantees, .has(), .job(), .popen(), .run()."""
+    found, why = Backend.find(request.param)
+    if why:
+        _missing(why)
+    for marker in request.node.iter_markers("needs"):
+        lacking = set(marker.args) - found.guarantees
+        if lacking:
+            pytest.skip(f"{found} does not promise {', '.join(sorted(lacking))}")
+    for marker in request.node.iter_markers("lacks"):
+        having = set(marker.args) & found.guarantees
+        if having:
+            pytest.skip(f"{found} promises {', '.join(sorted(having))}")
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm() -> None:
+    """What is made once per process (root cgroup, guard, pool; lazily imported modules) belongs to no single test."""
+    import pyjob
+
+    for name in CHOSEN:
+        found, why = Backend.find(name)
+        if not why:
+            with pyjob.Job(backend=name) as job, job.popen([sys.executable, "-S", "-c", ""]) as program:
+                program.wait(DEADLINE)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest, _warm: None) -> Iterator[None]:
+    before = Baseline.take()
+    yield
+    found = before.check()
+    if found and not request.node.get_closest_marker("leaks_allowed"):
+        pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture
+def folder(_nothing_left: None) -> Iterator[Path]:
+    """A short-named folder; its name is what tells our processes from strangers where the environment was scrubbed."""
+    made = Path(tempfile.mkdtemp(prefix=f"pyjob-tests-{os.getpid()}-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def tree(folder: Path) -> Iterator[Callable[..., Tree]]:
+    """Makes trees: tree(node("top", node("child")), …); whatever lives of them at the end is ended."""
+    made: list[Tree] = []
+
+    def make(root: Node | None = None) -> Tree:
+        made.append(Tree(folder / f"tree{len(made)}", root or node("top", node("child", node("grandchild")))))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+class Bystander:
+    """A process of the same name that is in no job and must live on."""
+
+    def __init__(self, argv: list[str], **options: Any) -> None:
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options)
+        self.identity = Identity.of(self.process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def assert_alive(self) -> None:
+        assert self.process.poll() is None and self.identity.alive(), f"the bystander is dead: {self.process.returncode}"
+
+
+@pytest.fixture
+def bystanders(_nothing_left: None) -> Iterator[Callable[..., Bystander]]:
+    """Makes bystanders from a command line; at the end each must still live, and is ended."""
+    made: list[Bystander] = []
+
+    def make(argv: list[str], **options: Any) -> Bystander:
+        made.append(Bystander(argv, **options))
+        return made[-1]
+
+    yield make
+    dead = [one for one in made if one.process.poll() is not None]
+    for one in made:
+        one.process.kill()
+        one.process.wait(DEADLINE)
+        if one.process.stdout:
+            one.process.stdout.close()
+    assert not dead, f"bystanders died: {[(one.pid, one.process.returncode) for one in dead]}"
+
+
+@pytest.fixture
+def bystander(bystanders: Callable[..., Bystander], folder: Path) -> Bystander:
+    """The same program as the trees', from the same parent, outside every job."""
+    tree = Tree(folder / "bystander", node("bystander"))
+    one = bystanders(tree.argv)
+    tree.ready()
+    return one
+
+
+@pytest.fixture
+def owners(folder: Path, _nothing_left: None) -> Iterator[Callable[..., Owner]]:
+    """Makes owners: owners(body, end="SIGKILL", backend=…); see helpers/owner.py."""
+    made: list[Owner] = []
+
+    def make(body: str, **options: Any) -> Owner:
+        made.append(Owner(folder, body, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.__exit__(None, None, None)
+
+
+def pytest_report_header() -> list[str]:
+    import pyjob
+
+    lines = [f"pyjob from {Path(pyjob.__file__).parent}, cgroup {own_cgroup() if LINUX else None}"]
+    for info in pyjob.backends():
+        lines.append(f"  {info.name}: {'available' if info.available else getattr(info, 'why', '')}")
+    return lines
