@@ -1,0 +1,33 @@
+/* Trees by parentage, and how they are ended: stop, scan, until nobody new is found, then kill. A stopped process cannot
+ * fork, and SIGKILL works on it. Shared by kill_tree, the reaper backend and the guard (no libc). */
+#ifndef PJ_LINUX_TREE_H
+#define PJ_LINUX_TREE_H
+
+#include "core/process.h"
+
+/* The descendants of all roots. Dead roots count for nothing. Roots are followed but are no members themselves, unless
+ * with_roots; the spared are followed too, and are never members; neither is the calling process. */
+typedef struct {
+    const pj_process *roots; /* pinned, in any order */
+    size_t root_count;
+    const pj_process *spared; /* guards of other jobs */
+    size_t spared_count;
+    bool with_roots;
+} pj_forest;
+
+/* Living members, sorted: one scan of /proc, whatever the number of roots. */
+int pj_forest_list(const pj_forest *forest, pj_pids *out, pj_error *err);
+
+/* Whether a pinned process is a living member: walks up its parents, no scan. */
+int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err);
+
+/* One pass: each member pinned, verified, then signalled, at most once. Whom we may not signal is passed over. */
+int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err);
+
+/* Ends all members. 0: none lives; 1: the deadline passed, *survivors names who is left (those included who may not be
+ * signalled). A deadline that has passed already still means one whole attempt, without waiting for the deaths. Keeps no
+ * state: call it again for another attempt. *killed (or NULL): whom we killed, appended in no order, also on error.
+ * On an error nobody is left stopped who was running before. EINTR is not returned: a signal shortens no attempt. */
+int pj_forest_kill(const pj_forest *forest, pj_deadline deadline, pj_pids *killed, pj_pids *survivors, pj_error *err);
+
+#endif
