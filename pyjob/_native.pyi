@@ -22,6 +22,7 @@ class Job:
     denied: int  # guarantee bits that this job has lost
     keep: bool
     closed: bool
+    collects: bool  # the program's exit status comes from collect(), not from os.waitpid()
     @staticmethod
     def create(backend: str, parent: Job | None, name: str | None, keep: bool, guard: str) -> Job: ...
     @staticmethod
@@ -60,6 +61,27 @@ class Job:
         uid: int | None,
         umask: int,  # -1: unchanged
     ) -> tuple[int, int, str, str]: ...
+    # Without own_child, for preexec_fn: spawn() in three steps. guard_prepare takes spawn()'s arguments; guard_exec, called in a
+    # grandchild that the caller forked, executes the guard or returns an errno; guard_finish returns what spawn() does.
+    def guard_prepare(
+        self,
+        argv: Sequence[bytes],
+        executables: Sequence[bytes],
+        env: Sequence[bytes] | None,
+        cwd: bytes | None,
+        close_fds: bool,
+        pass_fds: Sequence[int],
+        fds: tuple[int, int, int, int, int, int],
+        restore_signals: bool,
+        start_new_session: bool,
+        process_group: int,
+        gid: int | None,
+        groups: Sequence[int] | None,
+        uid: int | None,
+        umask: int,
+    ) -> None: ...
+    def guard_exec(self) -> int: ...
+    def guard_finish(self) -> tuple[int, int, str, str]: ...
     # Called in a child of subprocess's own fork path (preexec_fn): moves the calling process in. Backends cgroup, process-group.
     def join(self) -> None: ...
     # Windows. (process handle, thread handle, pid, tid, path)
@@ -94,4 +116,4 @@ class Process:
     def children(self, recursive: bool) -> list[int]: ...
     def kill_tree(self, include_root: bool, timeout: float) -> tuple[list[int], list[int]]: ...  # killed, survivors
 
-def ppid_children(pid: int, recursive: bool) -> list[int]: ...
+def forked() -> None: ...  # after os.fork() in the child; registered by the module itself

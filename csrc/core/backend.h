@@ -8,6 +8,9 @@
 #ifndef PJ_CORE_BACKEND_H
 #define PJ_CORE_BACKEND_H
 
+#include <stdatomic.h>
+#include <stdlib.h>
+
 #include "core/process.h"
 
 enum { /* bits of pj_probe.guarantees, and of pj_job.denied */
@@ -28,11 +31,32 @@ typedef struct pj_spec pj_spec; /* posix/spec.h, win/spec.h */
 /* The head of every backend's own job struct. */
 typedef struct pj_job {
     const pj_backend *backend;
-    struct pj_job *parent; /* or NULL; outlives this one (the binding holds a reference) */
+    struct pj_job *parent; /* or NULL; may be closed before this one, its memory stays (pj_job_unref) */
+    atomic_uint refs;      /* itself while open, and its children */
     bool keep;             /* not kill_on_close: the members outlive the owner */
     bool holds_caller;     /* after assign_self() */
     unsigned denied;       /* guarantees of the backend that this job has lost */
 } pj_job;
+
+/* A job may be closed before the jobs inside it: create() refers to its parent, close() and abandon() end with
+ * pj_job_unref(), which frees the memory (from calloc) when nobody refers to it any more. */
+static inline void pj_job_init(pj_job *job, const pj_backend *backend, pj_job *parent, bool keep) {
+    job->backend = backend;
+    job->parent = parent;
+    job->keep = keep;
+    atomic_init(&job->refs, 1);
+    if (parent) {
+        atomic_fetch_add(&parent->refs, 1);
+    }
+}
+
+static inline void pj_job_unref(pj_job *job) {
+    while (job && atomic_fetch_sub(&job->refs, 1) == 1) {
+        pj_job *parent = job->parent;
+        free(job);
+        job = parent;
+    }
+}
 
 typedef struct {
     bool available;
@@ -76,6 +100,12 @@ struct pj_backend {
     /* Starts a program that is a member from its first instruction. 0 with child_errno set: refused in the child. */
     int (*spawn)(pj_job *job, const pj_spec *spec, pj_child *out, pj_error *err);
 
+    /* Only without PJ_OWN_CHILD, for preexec_fn: spawn() in three steps. The owner prepares; a grandchild that it forked
+     * executes the guard (returns errno when that fails); the owner finishes, with spawn()'s result. */
+    int (*prepare)(pj_job *job, const pj_spec *spec, pj_error *err);
+    int (*exec)(pj_job *job);
+    int (*finish)(pj_job *job, pj_child *out, pj_error *err);
+
     /* In a child that the caller forked by itself (preexec_fn), before it executes: moves the calling process in.
      * Async-signal-safe. NULL: not possible (reaper). */
     int (*join)(pj_job *job, pj_error *err);
@@ -100,18 +130,19 @@ struct pj_backend {
     /* 0: no member but the caller lives; 1: the deadline passed. */
     int (*wait)(pj_job *job, pj_deadline deadline, pj_error *err);
 
-    /* Only without PJ_OWN_CHILD: the exit status of the program that spawn() started, as Popen.returncode. After it the PID
-     * may be recycled. 0: collected (again and again the same); 1: the deadline passed. ECHILD: nobody knows. */
+    /* NULL where the caller may reap the program by itself. The exit status of the program that spawn() started, as
+     * Popen.returncode. After it the PID may be recycled. 0: collected (again and again the same); 1: the deadline passed. ECHILD: nobody knows. */
     int (*collect)(pj_job *job, pj_deadline deadline, int *returncode, pj_error *err);
 
     /* The members live on without owner and guard; sets keep. */
     int (*release)(pj_job *job, pj_error *err);
 
     /* Lets go, without killing (the caller did, if it wanted to): a caller inside returns to its former place where the
-     * system allows; what the job has in the system is removed, now or, while members live, later. Frees the job. */
+     * system allows; what the job has in the system is removed, now or, while members live, later. Ends with pj_job_unref(). */
     void (*close)(pj_job *job);
 
-    /* In a forked child, or at the end of the interpreter: closes descriptors, frees, touches nothing else, takes no lock. */
+    /* In a forked child, or at the end of the interpreter: closes descriptors, frees, touches nothing else, takes no lock.
+     * Ends with pj_job_unref(). */
     void (*abandon)(pj_job *job);
 };
 

@@ -1,0 +1,316 @@
+/* _native.Job: one backend's job behind a gate. Every call that may block runs without the GIL, and in slices. */
+#include "state.h"
+
+#include <string.h>
+
+/* ---- who may enter ---- */
+
+bool pj_job_is_owner(const pj_job_object *self) {
+    return self->forks == atomic_load(&self->state->forks);
+}
+
+bool pj_job_refuse(pj_job_object *self, const char *why) {
+    PyErr_SetString(self->state->closed_error, why);
+    return false;
+}
+
+/* Asked before anything that could wait for a thread which the fork did not copy. */
+bool pj_job_enter_alone(pj_job_object *self) {
+    if (!pj_job_is_owner(self)) {
+        return pj_job_refuse(self, "the job belongs to the process that made it, not to a forked child");
+    }
+    return pj_gate_enter(&self->gate) || pj_job_refuse(self, "the job is closed");
+}
+
+/* Whoever brings somebody in must find all the jobs around open, too: close() of one of them waits for it. */
+bool pj_job_enter(pj_job_object *self) {
+    for (pj_job_object *job = self; job; job = job->parent) {
+        if (!pj_job_enter_alone(job)) {
+            for (pj_job_object *entered = self; entered != job; entered = entered->parent) {
+                pj_gate_leave(&entered->gate);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+void pj_job_leave(pj_job_object *self) {
+    for (pj_job_object *job = self; job; job = job->parent) {
+        pj_gate_leave(&job->gate);
+    }
+}
+
+void pj_gate_drain(pj_gate *gate) {
+    for (int64_t pause = PJ_MS / 50; atomic_load(&gate->value) != PJ_SHUT; pause += pause < 2 * PJ_MS ? pause : 0) {
+        pj_sleep(pause);
+    }
+}
+
+/* ---- making and unmaking ---- */
+
+static pj_job_object *wrap(PyObject *module, const pj_backend *backend, pj_job *job, pj_job_object *parent) {
+    pj_state *state = PyModule_GetState(module);
+    allocfunc alloc = (allocfunc)PyType_GetSlot(state->job_type, Py_tp_alloc);
+    pj_job_object *self = (pj_job_object *)alloc(state->job_type, 0);
+    if (!self) {
+        backend->close(job);
+        return NULL;
+    }
+    self->module = Py_NewRef(module);
+    self->state = state;
+    self->parent = (pj_job_object *)Py_XNewRef((PyObject *)parent);
+    self->backend = backend;
+    self->job = job;
+    atomic_init(&self->gate.value, 0);
+    self->forks = atomic_load(&state->forks);
+    return self;
+}
+
+static const pj_backend *find_backend(const char *name) {
+    for (const pj_backend *const *at = pj_backends; *at; at++) {
+        if (strcmp((*at)->name, name) == 0) {
+            return *at;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "unknown backend: '%s'", name);
+    return NULL;
+}
+
+static bool check_parent(pj_state *state, PyObject *parent, const pj_backend *backend) {
+    if (parent == Py_None) {
+        return true;
+    }
+    if (Py_TYPE(parent) != state->job_type) {
+        PyErr_SetString(PyExc_TypeError, "parent must be a Job or None");
+        return false;
+    }
+    if (((pj_job_object *)parent)->backend != backend) {
+        PyErr_SetString(PyExc_ValueError, "a job must have the backend of the job around it");
+        return false;
+    }
+    return true;
+}
+
+PyObject *pj_job_create(PyObject *type, PyObject *args) {
+    PyObject *module = PyType_GetModule((PyTypeObject *)type);
+    pj_state *state = PyModule_GetState(module);
+    const char *backend_name, *name, *guard;
+    PyObject *parent;
+    int keep;
+    if (!PyArg_ParseTuple(args, "sOzps", &backend_name, &parent, &name, &keep, &guard)) {
+        return NULL;
+    }
+    const pj_backend *backend = find_backend(backend_name);
+    if (!backend || !check_parent(state, parent, backend)) {
+        return NULL;
+    }
+    pj_job_object *around = parent == Py_None ? NULL : (pj_job_object *)parent;
+    if (around && !pj_job_enter(around)) {
+        return NULL;
+    }
+    pj_create how = {state->platform, around ? around->job : NULL, name, keep, guard};
+    pj_error err;
+    pj_job *job;
+    int status;
+    PJ_UNLOCKED(status = backend->create(&how, &job, &err));
+    pj_job_object *self = status < 0 ? NULL : wrap(module, backend, job, around);
+    if (around) {
+        pj_job_leave(around);
+    }
+    return status < 0 ? pj_raise(state, &err) : (PyObject *)self;
+}
+
+PyObject *pj_job_open(PyObject *type, PyObject *args) {
+    PyObject *module = PyType_GetModule((PyTypeObject *)type);
+    pj_state *state = PyModule_GetState(module);
+    const char *backend_name, *name;
+    if (!PyArg_ParseTuple(args, "ss", &backend_name, &name)) {
+        return NULL;
+    }
+    const pj_backend *backend = find_backend(backend_name);
+    if (!backend) {
+        return NULL;
+    }
+    pj_error err;
+    pj_job *job;
+    int status;
+    if (!backend->open) {
+        (void)pj_unsupported(&err, "this backend has no named jobs");
+        return pj_raise(state, &err);
+    }
+    PJ_UNLOCKED(status = backend->open(name, &job, &err));
+    return status < 0 ? pj_raise(state, &err) : (PyObject *)wrap(module, backend, job, NULL);
+}
+
+static void let_go(pj_job_object *self, bool abandon) {
+    self->keep = self->job->keep;
+    self->holds_caller = false;
+    self->denied = self->job->denied;
+    if (self->has_program) {
+        pj_process_close(&self->program);
+        self->has_program = false;
+    }
+    (abandon ? self->backend->abandon : self->backend->close)(self->job);
+    self->job = NULL;
+}
+
+
+int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool stop_when_shut) {
+    for (;;) {
+        int status;
+        pj_deadline slice = pj_earlier(deadline, pj_now() + 1000 * PJ_MS);
+        pj_pids left = {0};
+        PJ_UNLOCKED(status = self->backend->kill(self->job, slice, &left, err));
+        bool last = status == 0 || (status == 1 && slice == deadline) || (status < 0 && !pj_is_interrupt(err));
+        bool raised = PyErr_CheckSignals() < 0;
+        if (last && status == 1) {
+            *survivors = left;
+        } else {
+            pj_pids_free(&left);
+        }
+        if (raised) {
+            return -1;
+        }
+        if (last) {
+            return status;
+        }
+        if (stop_when_shut && pj_gate_is_shut(&self->gate)) {
+            return 0; /* close() goes on with it */
+        }
+    }
+}
+
+PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
+    int kill;
+    double timeout;
+    if (!PyArg_ParseTuple(args, "pd", &kill, &timeout)) {
+        return NULL;
+    }
+    if (!pj_gate_shut(&self->gate)) {
+        return PyList_New(0);
+    }
+    if (!pj_job_is_owner(self)) {
+        let_go(self, true);
+        return PyList_New(0);
+    }
+    PJ_UNLOCKED(pj_gate_drain(&self->gate));
+    pj_error err;
+    pj_pids survivors = {0};
+    int status = 0;
+    if (kill) {
+        pj_deadline deadline = pj_now() + (timeout > 0 ? (int64_t)(timeout * 1e9) : 0);
+        status = pj_job_kill_until(self, deadline, &survivors, &err, false);
+    }
+    PyObject *type = NULL, *value = NULL, *traceback = NULL;
+    PyErr_Fetch(&type, &value, &traceback); /* a KeyboardInterrupt meanwhile must not keep us from letting go */
+    PJ_UNLOCKED(let_go(self, false));
+    PyErr_Restore(type, value, traceback);
+    if (status < 0) {
+        pj_pids_free(&survivors);
+        return PyErr_Occurred() ? NULL : pj_raise(self->state, &err);
+    }
+    return pj_from_pids(&survivors);
+}
+
+static int job_traverse(pj_job_object *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->module);
+    Py_VISIT((PyObject *)self->parent);
+    return 0;
+}
+
+static int job_clear(pj_job_object *self) {
+    (void)self; /* a parent is older than its children: no cycle goes through it */
+    return 0;
+}
+
+/* Whoever wants the members dead calls close() before; here only our own memory and descriptors are given back. */
+static void job_dealloc(pj_job_object *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (self->job) {
+        let_go(self, true);
+    }
+    Py_XDECREF((PyObject *)self->parent);
+    Py_XDECREF(self->module);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* ---- what it is ---- */
+
+static PyObject *get_backend(pj_job_object *self, void *unused) {
+    (void)unused;
+    return PyUnicode_FromString(self->backend->name);
+}
+
+static PyObject *get_parent(pj_job_object *self, void *unused) {
+    (void)unused;
+    return Py_NewRef(self->parent ? (PyObject *)self->parent : Py_None);
+}
+
+static PyObject *get_closed(pj_job_object *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(pj_gate_is_shut(&self->gate) || !pj_job_is_owner(self));
+}
+
+static PyObject *get_collects(pj_job_object *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->backend->collect != NULL);
+}
+
+static PyObject *get_keep(pj_job_object *self, void *unused) {
+    (void)unused;
+    bool inside = pj_gate_enter(&self->gate);
+    bool keep = inside ? self->job->keep : self->keep;
+    if (inside) {
+        pj_gate_leave(&self->gate);
+    }
+    return PyBool_FromLong(keep);
+}
+
+static PyObject *get_holds_caller(pj_job_object *self, void *unused) {
+    (void)unused;
+    bool inside = pj_gate_enter(&self->gate);
+    bool holds = inside ? self->job->holds_caller : self->holds_caller;
+    if (inside) {
+        pj_gate_leave(&self->gate);
+    }
+    return PyBool_FromLong(holds);
+}
+
+static PyObject *get_denied(pj_job_object *self, void *unused) {
+    (void)unused;
+    bool inside = pj_gate_enter(&self->gate);
+    unsigned denied = inside ? self->job->denied : self->denied;
+    if (inside) {
+        pj_gate_leave(&self->gate);
+    }
+    return PyLong_FromUnsignedLong(denied);
+}
+
+static PyGetSetDef properties[] = {
+    {"backend", (getter)get_backend, NULL, NULL, NULL},
+    {"parent", (getter)get_parent, NULL, NULL, NULL},
+    {"closed", (getter)get_closed, NULL, NULL, NULL},
+    {"collects", (getter)get_collects, NULL, NULL, NULL},
+    {"keep", (getter)get_keep, NULL, NULL, NULL},
+    {"holds_caller", (getter)get_holds_caller, NULL, NULL, NULL},
+    {"denied", (getter)get_denied, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, job_dealloc}, {Py_tp_traverse, job_traverse},     {Py_tp_clear, job_clear},
+    {Py_tp_methods, pj_job_methods},     {Py_tp_getset, properties},         {Py_tp_doc, "A backend's job."},
+    {0, NULL},
+};
+
+PyType_Spec pj_job_spec = {
+    .name = "pyjob._native.Job",
+    .basicsize = sizeof(pj_job_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};

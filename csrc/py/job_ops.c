@@ -1,0 +1,283 @@
+/* The operations of _native.Job: looking at members and acting on them. */
+#include "state.h"
+
+/* ---- looking ---- */
+
+static PyObject *pids(pj_job_object *self, PyObject *unused) {
+    (void)unused;
+    if (!pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    pj_error err;
+    pj_pids list = {0};
+    int status;
+    PJ_UNLOCKED(status = self->backend->list(self->job, &list, &err));
+    pj_gate_leave(&self->gate);
+    return status < 0 ? pj_raise(self->state, &err) : pj_from_pids(&list);
+}
+
+static PyObject *contains(pj_job_object *self, PyObject *process) {
+    if (Py_TYPE(process) != self->state->process_type) {
+        PyErr_SetString(PyExc_TypeError, "a Process is needed");
+        return NULL;
+    }
+    pj_process_object *pinned = (pj_process_object *)process;
+    if (!pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    if (!pj_gate_enter(&pinned->gate)) {
+        pj_gate_leave(&self->gate);
+        PyErr_SetString(PyExc_ValueError, "operation on a closed process handle");
+        return NULL;
+    }
+    pj_error err;
+    bool inside;
+    int status;
+    PJ_UNLOCKED(status = self->backend->contains(self->job, &pinned->process, &inside, &err));
+    pj_gate_leave(&pinned->gate);
+    pj_gate_leave(&self->gate);
+    return status < 0 ? pj_raise(self->state, &err) : PyBool_FromLong(inside);
+}
+
+/* Pinned first, verified after. *inside is false for whom nobody is; the pin is kept only for a member. */
+static int pin_member(pj_job_object *self, pj_pid pid, pj_process *out, bool *inside, pj_error *err) {
+    *inside = false;
+    if (pj_process_open(pid, out, err) < 0) {
+        return pj_is_nobody(err) ? 0 : -1;
+    }
+    int status = self->backend->contains(self->job, out, inside, err);
+    if (status < 0 || !*inside) {
+        pj_process_close(out);
+    }
+    return status;
+}
+
+static bool look(pj_job_object *self, PyObject *arg, pj_process *out, bool *inside) {
+    long long pid = PyLong_AsLongLong(arg);
+    if ((pid == -1 && PyErr_Occurred()) || !pj_job_enter_alone(self)) {
+        return false;
+    }
+    pj_error err;
+    int status;
+    PJ_UNLOCKED(status = pin_member(self, pid, out, inside, &err));
+    pj_gate_leave(&self->gate);
+    if (status < 0) {
+        pj_raise(self->state, &err);
+    }
+    return status == 0;
+}
+
+static PyObject *contains_pid(pj_job_object *self, PyObject *arg) {
+    pj_process process;
+    bool inside;
+    if (!look(self, arg, &process, &inside)) {
+        return NULL;
+    }
+    if (inside) {
+        pj_process_close(&process);
+    }
+    return PyBool_FromLong(inside);
+}
+
+static PyObject *pin(pj_job_object *self, PyObject *arg) {
+    pj_process process;
+    bool inside;
+    if (!look(self, arg, &process, &inside)) {
+        return NULL;
+    }
+    if (inside) {
+        return pj_process_wrap(self->module, &process);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- acting ---- */
+
+static PyObject *job_signal(pj_job_object *self, PyObject *args) {
+    int sig;
+    if (!PyArg_ParseTuple(args, "i", &sig) || !pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    pj_error err;
+    int status;
+    PJ_UNLOCKED(status = self->backend->signal(self->job, sig, &err));
+    pj_gate_leave(&self->gate);
+    if (status < 0) {
+        return pj_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *job_kill(pj_job_object *self, PyObject *args) {
+    PyObject *timeout;
+    pj_deadline deadline;
+    if (!PyArg_ParseTuple(args, "O", &timeout) || !pj_to_deadline(timeout, &deadline) || !pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    pj_error err;
+    pj_pids survivors = {0};
+    int status = pj_job_kill_until(self, deadline, &survivors, &err, true);
+    pj_gate_leave(&self->gate);
+    if (status < 0) {
+        pj_pids_free(&survivors);
+        return PyErr_Occurred() ? NULL : pj_raise(self->state, &err);
+    }
+    return pj_from_pids(&survivors);
+}
+
+/* What wait() and collect() have in common: slices of 50 ms, between which signals and close() are seen. */
+static int block(pj_job_object *self, pj_deadline deadline, int *returncode) {
+    for (;;) {
+        pj_error err;
+        int status;
+        pj_deadline slice = pj_earlier(deadline, pj_now() + 50 * PJ_MS);
+        PJ_UNLOCKED(status = returncode ? self->backend->collect(self->job, slice, returncode, &err)
+                                        : self->backend->wait(self->job, slice, &err));
+        if (status < 0 && !pj_is_interrupt(&err)) {
+            pj_raise(self->state, &err);
+            return -1;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (status == 0 || (status == 1 && slice == deadline)) {
+            return status;
+        }
+        if (pj_gate_is_shut(&self->gate)) {
+            pj_job_refuse(self, "the job was closed meanwhile");
+            return -1;
+        }
+    }
+}
+
+static PyObject *job_wait(pj_job_object *self, PyObject *args) {
+    PyObject *timeout;
+    pj_deadline deadline;
+    if (!PyArg_ParseTuple(args, "O", &timeout) || !pj_to_deadline(timeout, &deadline) || !pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    int status = block(self, deadline, NULL);
+    pj_gate_leave(&self->gate);
+    return status < 0 ? NULL : PyBool_FromLong(status == 0);
+}
+
+static PyObject *collect(pj_job_object *self, PyObject *args) {
+    PyObject *timeout;
+    pj_deadline deadline;
+    if (!PyArg_ParseTuple(args, "O", &timeout) || !pj_to_deadline(timeout, &deadline)) {
+        return NULL;
+    }
+    if (!self->backend->collect) {
+        PyErr_SetString(PyExc_ValueError, "the program is the caller's own child: os.waitpid()");
+        return NULL;
+    }
+    if (!pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    int returncode = 0;
+    int status = block(self, deadline, &returncode);
+    pj_gate_leave(&self->gate);
+    if (status == 1) {
+        Py_RETURN_NONE;
+    }
+    return status < 0 ? NULL : PyLong_FromLong(returncode);
+}
+
+static PyObject *signal_program(pj_job_object *self, PyObject *args) {
+    int sig;
+    if (!PyArg_ParseTuple(args, "i", &sig) || !pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    pj_error err;
+    int status = 0;
+    bool pinned = self->has_program;
+    if (pinned) {
+        PJ_UNLOCKED(status = pj_process_signal(&self->program, sig, &err));
+    }
+    pj_gate_leave(&self->gate);
+    if (!pinned) {
+        PyErr_SetString(PyExc_ValueError, "no program of this job is pinned");
+        return NULL;
+    }
+    if (status < 0) {
+        return pj_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *assign(pj_job_object *self, PyObject *process) {
+    if (Py_TYPE(process) != self->state->process_type) {
+        PyErr_SetString(PyExc_TypeError, "a Process is needed");
+        return NULL;
+    }
+    pj_error err;
+    if (!self->backend->assign) {
+        (void)pj_unsupported(&err, "this backend cannot move a running process into a job");
+        return pj_raise(self->state, &err);
+    }
+    if (!pj_job_enter(self)) {
+        return NULL;
+    }
+    int status;
+    PJ_UNLOCKED(status = self->backend->assign(self->job, &((pj_process_object *)process)->process, &err));
+    pj_job_leave(self);
+    if (status < 0) {
+        return pj_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *assign_self(pj_job_object *self, PyObject *unused) {
+    (void)unused;
+    pj_error err;
+    if (!self->backend->assign_self) {
+        (void)pj_unsupported(&err, "this backend cannot take the calling process into a job");
+        return pj_raise(self->state, &err);
+    }
+    if (!pj_job_enter(self)) {
+        return NULL;
+    }
+    int status;
+    PJ_UNLOCKED(status = self->backend->assign_self(self->job, &err));
+    pj_job_leave(self);
+    if (status < 0) {
+        return pj_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *release(pj_job_object *self, PyObject *unused) {
+    (void)unused;
+    if (!pj_job_enter_alone(self)) {
+        return NULL;
+    }
+    pj_error err;
+    int status;
+    PJ_UNLOCKED(status = self->backend->release(self->job, &err));
+    pj_gate_leave(&self->gate);
+    if (status < 0) {
+        return pj_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
+PyMethodDef pj_job_methods[] = {
+    {"create", pj_job_create, METH_VARARGS | METH_CLASS, NULL},
+    {"open", pj_job_open, METH_VARARGS | METH_CLASS, NULL},
+    {"pids", METHOD(pids), METH_NOARGS, NULL},
+    {"contains", METHOD(contains), METH_O, NULL},
+    {"contains_pid", METHOD(contains_pid), METH_O, NULL},
+    {"pin", METHOD(pin), METH_O, NULL},
+    {"signal", METHOD(job_signal), METH_VARARGS, NULL},
+    {"kill", METHOD(job_kill), METH_VARARGS, NULL},
+    {"wait", METHOD(job_wait), METH_VARARGS, NULL},
+    {"collect", METHOD(collect), METH_VARARGS, NULL},
+    {"signal_program", METHOD(signal_program), METH_VARARGS, NULL},
+    {"assign", METHOD(assign), METH_O, NULL},
+    {"assign_self", METHOD(assign_self), METH_NOARGS, NULL},
+    {"release", METHOD(release), METH_NOARGS, NULL},
+    {"close", METHOD(pj_job_close), METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,18 @@
+#include "state.h"
+
+#include <errno.h>
+#include <string.h>
+
+PyObject *pj_os_error(int code, const char *call) {
+    char text[256];
+    PyOS_snprintf(text, sizeof text, "%.120s (%.100s)", strerror(code), call);
+    return PyObject_CallFunction(PyExc_OSError, "is", code, text);
+}
+
+bool pj_is_nobody(const pj_error *err) {
+    return err->kind == PJ_E_OS && err->code == ESRCH;
+}
+
+bool pj_is_interrupt(const pj_error *err) {
+    return err->kind == PJ_E_OS && err->code == EINTR;
+}

@@ -1,0 +1,95 @@
+"""Builds pyjob._native and, on Linux, the guard. What can be declared is in pyproject.toml.
+
+The platform is chosen here, by source list: no C file asks where it is compiled."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).parent
+
+LIMITED_API = 0x030A0000  # the one constant behind the macro, the wheel's tag and the floor in pyproject.toml
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # has no limited API before Python 3.15
+
+CORE = ["core/pids.c"]
+BINDING = ["module.c", "job.c", "job_ops.c", "process.c", "convert.c", "raise.c"]
+POSIX = [f"posix/{name}.c" for name in ("clock", "spawn", "child", "group")] + ["core/family.c"]
+PLATFORMS: dict[str, list[str]] = {
+    "linux": POSIX
+    + [f"linux/{path.name}" for path in sorted((HERE / "csrc/linux").glob("*.c"))]
+    + ["py/os_posix.c", "py/spawn_posix.c"],
+    "darwin": POSIX
+    + [f"darwin/{path.name}" for path in sorted((HERE / "csrc/darwin").glob("*.c"))]
+    + ["py/os_posix.c", "py/spawn_posix.c"],
+    "freebsd": POSIX
+    + [f"freebsd/{path.name}" for path in sorted((HERE / "csrc/freebsd").glob("*.c"))]
+    + ["py/os_posix.c", "py/spawn_posix.c"],
+    "win": [f"win/{path.name}" for path in sorted((HERE / "csrc/win").glob("*.c"))] + ["py/os_win.c", "py/spawn_win.c"],
+}
+
+# What the guard executable is made of (csrc/guard/main.c tells the flags): no libc, so it is small and depends on nothing.
+GUARD = [f"guard/{path.name}" for path in sorted((HERE / "csrc/guard").glob("*.c"))] + [
+    "core/pids.c",
+    *(f"posix/{name}.c" for name in ("clock", "spawn", "child")),
+    *(f"linux/{name}.c" for name in ("start", "procfs", "pidref", "process", "tree", "sweep")),
+]
+GUARD_FLAGS = [
+    "-std=c11 -Os -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -fno-pic",
+    "-fvisibility=hidden -ffunction-sections -fdata-sections -Wall -Wextra -U_FORTIFY_SOURCE -D_GNU_SOURCE",
+]
+GUARD_LINK = "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack -s"
+
+
+def platform() -> str:
+    for prefix, name in (("linux", "linux"), ("darwin", "darwin"), ("freebsd", "freebsd"), ("win", "win")):
+        if sys.platform.startswith(prefix):
+            return name
+    raise SystemExit(f"pyjob has no backend for {sys.platform}")
+
+
+def sources(name: str) -> list[str]:
+    return [f"csrc/{file}" for file in [*CORE, *PLATFORMS[name], *(f"py/{file}" for file in BINDING)]]
+
+
+class Build(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        if self.compiler.compiler_type == "msvc":
+            ext.extra_compile_args = ["/std:c11", "/experimental:c11atomics", "/W3"]
+        else:
+            ext.extra_compile_args = ["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-D_GNU_SOURCE"]
+            # Where the checkout lies must not show in the binary, so that builds are reproducible.
+            ext.extra_compile_args += [f"-ffile-prefix-map={HERE.resolve()}=."]
+        super().build_extension(ext)
+        if platform() == "linux":
+            self.build_guard(Path(self.get_ext_fullpath(ext.name)).parent / "pyjob-guard")
+
+    def build_guard(self, target: Path) -> None:
+        compiler = (os.environ.get("PYJOB_GUARD_CC") or os.environ.get("CC") or "cc").split()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        flags = " ".join(GUARD_FLAGS).split() + [f"-ffile-prefix-map={HERE.resolve()}=.", f"-I{HERE / 'csrc'}"]
+        files = [str(HERE / "csrc" / file) for file in GUARD]
+        subprocess.run([*compiler, *flags, *files, *GUARD_LINK.split(), "-o", str(target)], check=True)
+        target.chmod(0o755)
+
+
+native = Extension(
+    "pyjob._native",
+    sources(platform()),
+    include_dirs=["csrc", "csrc/py"],
+    depends=[str(path.relative_to(HERE)) for path in sorted((HERE / "csrc").rglob("*.[ch]"))],
+    define_macros=[] if FREE_THREADED else [("Py_LIMITED_API", f"0x{LIMITED_API:08x}")],
+    py_limited_api=not FREE_THREADED,
+)
+
+if __name__ == "__main__":
+    tag = f"cp{LIMITED_API >> 24}{LIMITED_API >> 16 & 0xFF}"
+    setup(
+        ext_modules=[native],
+        cmdclass={"build_ext": Build},
+        options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": tag}},
+    )
