@@ -1,7 +1,8 @@
 /* Control group directories, and what is done to an owner's root once the owner is gone.
  *
  * Linked into the owner and into the freestanding guard alike, so sweep.c needs no more than: errno, openat, read, write,
- * close, unlinkat, fstatat, fstat, poll, flock, kill, syscall, memcpy, memcmp, strlen, strcmp. All calls work on a path
+ * close, lseek, unlinkat, fstatat, fstat, fstatfs, poll, flock, kill, syscall, memcpy, memcmp, strlen, strcmp, and
+ * pj_parse_stat() of procfs.c. All calls work on a path
  * relative to a descriptor; all return -1 with errno set on failure. Nothing here is shared between threads. */
 #ifndef PJ_LINUX_SWEEP_H
 #define PJ_LINUX_SWEEP_H
@@ -48,15 +49,13 @@ int pj_dir_kill_each(pj_dir *dir); /* the second way alone */
  * A leaf whose directory has the sticky mode bit was released: what is in it stays, what is nested in it may not. */
 
 /* The guard's part of the protocol, `pyjob-guard cgroup OWNER ROOT READY`: three inherited descriptors by number.
- *   pj_sweep_lock(ROOT), one byte to READY, close READY; pj_owner_wait(OWNER); pj_sweep(ROOT, -1).
- * OWNER is a pidfd or, where the kernel has none, a descriptor of /proc/PID, which names that process for ever. */
+ *   pj_sweep_lock(ROOT), one byte to READY, close READY; pj_owner_wait(OWNER) == 0; pj_sweep(ROOT, -1).
+ * OWNER is a pidfd or, where the owner could get none, its /proc/PID/stat, opened by itself: it names that process for ever. */
 
-int pj_sweep_lock(int root);      /* an exclusive flock by a description of its own; returns that; EWOULDBLOCK: taken */
-void pj_owner_wait(int owner);    /* returns when the owner is dead, zombies included; EINTR is retried */
+int pj_sweep_trylock(int root);   /* an exclusive flock by a description of its own: its descriptor; EWOULDBLOCK: taken */
+int pj_sweep_lock(int root);      /* tries for a second: somebody may be looking whether it is free */
+int pj_owner_wait(int owner);     /* 0: the owner is dead, zombies included; -1: it cannot be watched. EINTR is retried */
 int pj_sweep(int root, int most); /* kills unreleased leaves, removes all empty ones, then the root, for at most so many
                                      milliseconds, -1: until done. 0: no unreleased leaf is left, 1: time is up */
-
-/* Parts of /proc/PID/stat as read from a descriptor of /proc/PID: 1: alive, 0: dead or a zombie without threads. */
-int pj_owner_alive(int proc, uint64_t *started);
 
 #endif
