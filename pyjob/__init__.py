@@ -1,0 +1,28 @@
+"""Job Objects for every platform: a process started in a job, and all it starts, ends as one, and nothing else does."""
+
+from .errors import JobClosedError, JobError, SurvivorsError, UnsupportedError
+from .guarantees import Backend, Guarantees, backends
+from .job import Job
+from .popen import Popen, call, check_call, check_output, run
+from .process import ProcessHandle, children, kill_tree
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "Guarantees",
+    "Job",
+    "JobClosedError",
+    "JobError",
+    "Popen",
+    "ProcessHandle",
+    "SurvivorsError",
+    "UnsupportedError",
+    "backends",
+    "call",
+    "check_call",
+    "check_output",
+    "children",
+    "kill_tree",
+    "run",
+]

@@ -1,0 +1,69 @@
+"""The exceptions of pyjob. All of them are below `JobError`, and so below `OSError`.
+
+An operating system's refusal is raised as the `OSError` that `subprocess` would raise (`PermissionError`,
+`FileExistsError`, ...), with its `errno` (on Windows `winerror`), and names the system call in its text and in its
+attribute `call`.
+"""
+
+from __future__ import annotations
+
+from . import _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+__all__ = ["JobClosedError", "JobError", "SurvivorsError", "UnsupportedError"]
+
+
+class JobError(OSError):
+    """The base of what pyjob itself raises."""
+
+
+class UnsupportedError(JobError):
+    """This backend, or no backend of this machine, can do what was asked; the text says what would help."""
+
+
+class JobClosedError(JobError):
+    """The job was closed, or belongs to the process that this one was forked from."""
+
+
+class SurvivorsError(JobError):
+    """Processes outlived a kill, for instance in uninterruptible sleep, or another user's setuid program.
+
+    `pids` names them; they were alive when the deadline passed.
+    """
+
+    pids: list[int]
+
+    def __init__(self, pids: Iterable[int], message: str | None = None) -> None:
+        self.pids = sorted(pids)
+        if message is None:
+            who = ", ".join(map(str, self.pids[:20])) + (", ..." if len(self.pids) > 20 else "")
+            many = "1 process" if len(self.pids) == 1 else f"{len(self.pids)} processes"
+            message = f"{many} could not be ended in time: {who}"
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[SurvivorsError], tuple[list[int], str]]:
+        return type(self), (self.pids, str(self))
+
+
+class _Translated:
+    """`with translated:` turns the native module's two exceptions into the public ones. Stateless."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is _native.ClosedError:
+            raise JobClosedError(str(value)) from None
+        if kind is _native.UnsupportedReason:
+            raise UnsupportedError(str(value)) from None
+
+
+translated = _Translated()

@@ -1,0 +1,213 @@
+"""What each backend promises, which of them are available here, and which one a new job takes."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from . import _guard, _native
+from .errors import UnsupportedError, translated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Backend", "Guarantees", "backends"]
+
+KNOWN_BACKENDS = ("job-object", "cgroup", "reaper", "process-group")
+
+# Errors with which a place refuses a backend for good; all others (out of descriptors, out of processes) are raised.
+_REFUSALS = frozenset(
+    getattr(errno, name, None)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ENOEXEC", "ENOSYS", "ENODEV", "EOPNOTSUPP", "EBUSY")
+)
+
+
+class Guarantees:
+    """Which promises hold. Immutable; compares by value. A plain class, because `dataclasses` doubles the import time.
+
+    inherited          what a member starts is a member from its first instruction
+    escape_proof       no fork, `setsid`, double fork, closed descriptor or changed environment leaves the job
+    dies_with_owner    the members end when the owner ends, however it ends
+    atomic_kill        `kill()` ends all members at one instant; without it, it converges
+    own_child          a started program is the caller's child (`os.waitpid`, `getppid`)
+    assign             running processes can be moved in
+    named              the job can have a name, and be opened by it
+    complete_list      `pids()` misses nobody
+    pinned             signals go to pinned identities (pidfd, process handle), never to bare PIDs
+    """
+
+    __slots__ = (  # noqa: RUF023  # the order of the table
+        "inherited",
+        "escape_proof",
+        "dies_with_owner",
+        "atomic_kill",
+        "own_child",
+        "assign",
+        "named",
+        "complete_list",
+        "pinned",
+    )
+
+    inherited: bool
+    escape_proof: bool
+    dies_with_owner: bool
+    atomic_kill: bool
+    own_child: bool
+    assign: bool
+    named: bool
+    complete_list: bool
+    pinned: bool
+
+    def __init__(self, granted: Iterable[str] = ()) -> None:
+        names = frozenset(granted)
+        unknown = names.difference(self.__slots__)
+        if unknown:
+            raise ValueError(f"unknown guarantee: {', '.join(sorted(unknown))}")
+        for name in self.__slots__:
+            object.__setattr__(self, name, name in names)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of those that hold, in the order of the table."""
+        return (name for name in self.__slots__ if getattr(self, name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.__slots__ and bool(getattr(self, str(name)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"guarantees cannot be changed: {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"guarantees cannot be changed: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return frozenset(self) == frozenset(other) if isinstance(other, Guarantees) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self))
+
+    def __reduce__(self) -> tuple[type[Guarantees], tuple[tuple[str, ...]]]:
+        return type(self), (tuple(self),)
+
+    def __repr__(self) -> str:
+        return f"Guarantees({', '.join(f'{name}={getattr(self, name)}' for name in self.__slots__)})"
+
+
+class Backend:
+    """One row of `backends()`."""
+
+    __slots__ = ("available", "guarantees", "help", "name", "why")
+
+    def __init__(self, name: str, available: bool, guarantees: Guarantees, why: str, help: str) -> None:
+        self.name = name
+        self.available = available
+        self.guarantees = guarantees
+        self.why = why  # why it is not available, or ""
+        self.help = help  # what would help, or ""
+
+    def __repr__(self) -> str:
+        state = "available" if self.available else f"not available: {self.why}"
+        return f"<pyjob.Backend {self.name}, {state}>"
+
+
+def backends() -> list[Backend]:
+    """The backends of this platform in the order in which `Job()` tries them. Probes anew: the place can change."""
+    found = []
+    for name in _native.BACKENDS:
+        available, bits, why, help = _native.probe(name, _guard.PATH)
+        found.append(Backend(name, available, from_bits(bits), why, help))
+    return found
+
+
+def from_bits(bits: int) -> Guarantees:
+    return Guarantees(name for name, bit in _native.GUARANTEES.items() if bits & bit)
+
+
+def bits_of(backend: str) -> int:
+    """What a backend promises on this machine, whether or not it is available."""
+    return _native.probe(backend, _guard.PATH)[1]
+
+
+def required_bits(require: object) -> int:
+    """Checks `require=` and turns it into bits."""
+    if isinstance(require, (str, bytes)):
+        raise TypeError(f"require takes several names, as in require=({require!r},)")
+    wanted = 0
+    for name in require:  # type: ignore[attr-defined]  # what cannot be iterated is the caller's TypeError
+        if not isinstance(name, str):
+            raise TypeError(f"a guarantee is named by a str, not {type(name).__name__}")
+        bit = _native.GUARANTEES.get(name)
+        if bit is None:
+            raise ValueError(f"unknown guarantee {name!r}; there are {', '.join(_native.GUARANTEES)}")
+        wanted |= bit
+    return wanted
+
+
+def check_backend(name: object) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"a backend is named by a str, not {type(name).__name__}")
+    if name not in KNOWN_BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; there are {', '.join(KNOWN_BACKENDS)}")
+    return name
+
+
+def ladder(backend: str | None) -> tuple[str, ...]:
+    """What to try, in this order. On Linux never process-group unasked: `setsid` leaves it."""
+    if backend is not None:
+        return (backend,) if backend in _native.BACKENDS else ()
+    if sys.platform == "linux":
+        return tuple(name for name in _native.BACKENDS if name != "process-group")
+    return _native.BACKENDS
+
+
+def choose(backend: str | None, wanted: int) -> tuple[str, int]:
+    """The first available backend that has all `wanted` bits, with its bits. UnsupportedError says what would help."""
+    for name in ladder(backend):
+        available, bits, _, _ = _native.probe(name, _guard.PATH)
+        if available and not wanted & ~bits:
+            return name, bits
+    raise unsupported(backend, wanted)
+
+
+def create(backend: str | None, wanted: int, name: str | None, keep: bool) -> tuple[_native.Job, int | None]:
+    """Makes a native job without a parent by the first backend that can, and tells its bits if they were looked at.
+
+    A backend is tried first and asked after, when it refused: probing before each start would cost more than the start.
+    """
+    for candidate in ladder(backend):
+        bits = bits_of(candidate) if wanted else None
+        if bits is not None and wanted & ~bits:
+            continue
+        try:
+            return _native.Job.create(candidate, None, name, keep, _guard.PATH), bits
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in _REFUSALS or _native.probe(candidate, _guard.PATH)[0]:
+                raise
+        except _native.UnsupportedReason:
+            if _native.probe(candidate, _guard.PATH)[0]:
+                with translated:
+                    raise
+    raise unsupported(backend, wanted)
+
+
+def unsupported(backend: str | None, wanted: int) -> UnsupportedError:
+    """Tells for each backend that could have been taken why it was not, and what would help."""
+    if backend is not None and backend not in _native.BACKENDS:
+        return UnsupportedError(f"the backend {backend} does not exist on this platform ({sys.platform})")
+    promised = " and ".join(from_bits(wanted))
+    text = f"no available backend promises {promised}" if promised else "no backend is available"
+    for row in backends():
+        if row.name not in ladder(backend):
+            continue
+        missing = " and ".join(from_bits(wanted & ~sum(_native.GUARANTEES[name] for name in row.guarantees)))
+        reasons = [f"does not promise {missing}"] if missing else []
+        if not row.available:
+            reasons.append(row.why or "not available")
+            if row.help and not missing:
+                reasons.append(row.help)
+        text += f"; {row.name}: {', '.join(reasons) or 'refused'}"
+    return UnsupportedError(text)

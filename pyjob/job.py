@@ -1,0 +1,526 @@
+"""`Job`: policy over the native job. What is promised, who owns, what happens at close, drop, fork and exit."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+import weakref
+
+from . import _check, _guard, _native, guarantees, process
+from .errors import JobClosedError, SurvivorsError, UnsupportedError, translated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from .guarantees import Guarantees
+    from .popen import Popen
+    from .process import ProcessHandle, ProcessLike
+
+__all__ = ["Job"]
+
+_CLOSE_SECONDS = 5.0  # how long close() waits for members to die
+
+_DIES_WITH_OWNER = _native.GUARANTEES["dies_with_owner"]
+_ATOMIC_KILL = _native.GUARANTEES["atomic_kill"]
+_ASSIGN = _native.GUARANTEES["assign"]
+_NAMED = _native.GUARANTEES["named"]
+
+# Per process: a forked child starts with none of these.
+_open: dict[int, weakref.ref[Job]] = {}  # every open job that this process owns, by id()
+_enclosing: list[Job] = []  # the jobs that this process entered by assign_self(), the innermost last
+_kept: set[_native.Job] = set()  # of Popens that were dropped; they end with this process
+
+
+class Job:
+    """A set of processes that can only grow by its members' own children, and that ends as one.
+
+    name            a name that this user's other processes can `Job.open()`; needs the guarantee `named`
+    kill_on_close   the members end with the job: at close(), and however the owner ends
+    backend         one of those that `backends()` lists; by default the first available
+    require         guarantees that must hold; UnsupportedError when no available backend has them
+    limits          reserved
+
+    Use it as a context manager: leaving the block closes the job. All methods can be called from any thread; those
+    that wait release the GIL, can be interrupted by Ctrl-C, and take a timeout of 0 for "look once". In a process
+    forked from the owner every method but close() raises JobClosedError.
+    """
+
+    __slots__ = ("__weakref__", "_bits", "_core", "_leader", "_name", "_opened", "_parent", "_private", "_required")
+
+    _core: _native.Job
+    _name: str | None
+    _parent: Job | None
+    _bits: int | None  # of the backend; None: not looked at yet
+    _required: int
+    _opened: bool  # by name: somebody else owns it
+    _private: bool  # belongs to a Popen
+    _leader: _native.Process | None  # Windows: a program that leads its own console group and so can be asked to end
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        kill_on_close: bool = True,
+        backend: str | None = None,
+        require: Iterable[str] = (),
+        limits: None = None,
+    ) -> None:
+        if limits is not None:
+            raise ValueError("limits is reserved and can only be None")
+        if name is not None:
+            name = _check.name(name)
+        self._create(name, None, kill_on_close, backend, require)
+
+    @classmethod
+    def _for_program(
+        cls,
+        parent: Job | None,
+        *,
+        kill_on_close: bool | None = None,
+        backend: str | None = None,
+        require: Iterable[str] = (),
+    ) -> Job:
+        """The private job of a Popen, inside `parent` if there is one. When it is dropped it ends with this process.
+
+        kill_on_close=None: as the parent's.
+        """
+        self = Job.__new__(Job)
+        self._private = True
+        self._create(None, parent, kill_on_close, backend, require)
+        return self
+
+    def _create(
+        self,
+        name: str | None,
+        parent: Job | None,
+        kill_on_close: bool | None,
+        backend: str | None,
+        require: Iterable[str],
+    ) -> None:
+        backend = guarantees.check_backend(backend)
+        wanted = guarantees.required_bits(require)
+        if parent is not None:
+            parent._must_own("start programs in")
+            if backend is not None and backend != parent.backend:
+                raise ValueError(f"the job given is on {parent.backend}, not on {backend}")
+            if kill_on_close is None:
+                kill_on_close = not parent._core.keep
+        keep = kill_on_close is not None and not kill_on_close
+        if keep and wanted & _DIES_WITH_OWNER:
+            raise ValueError("dies_with_owner cannot be required with kill_on_close=False")
+        self._name = name
+        self._required = wanted
+        self._opened = False
+        self._private = getattr(self, "_private", False)
+        self._leader = None
+        needed = wanted | (_NAMED if name is not None else 0)
+        self._parent = parent if parent is not None else _surrounding(backend, needed)
+        if self._parent is None:
+            self._core, self._bits = guarantees.create(backend, needed, name, keep)
+        else:
+            self._bits = self._parent._look() if needed else self._parent._bits
+            if self._bits is not None and needed & ~self._bits:
+                raise guarantees.unsupported(self._parent.backend, needed)
+            with translated:
+                inside = self._parent._core
+                self._core = _native.Job.create(inside.backend, inside, name, keep, _guard.PATH)
+        _open[id(self)] = weakref.ref(self)
+
+    @classmethod
+    def open(cls, name: str) -> Self:
+        """Somebody else's job, by name: to list, check, signal, stop, kill and wait, not to start or assign.
+
+        FileNotFoundError when there is none. Closing it, or dropping it, does nothing to the members.
+        """
+        name = _check.name(name)
+        for backend in _native.BACKENDS:
+            bits = guarantees.bits_of(backend)
+            if bits & _NAMED:
+                self = cls.__new__(cls)
+                with translated:
+                    self._core = _native.Job.open(backend, name)
+                self._name = name
+                self._parent = None
+                self._bits = bits
+                self._required = 0
+                self._opened = True
+                self._private = False
+                self._leader = None
+                return self
+        raise guarantees.unsupported(None, _NAMED)
+
+    # -- what it is; readable also after close() ----------------------------------------------------------------------
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    @property
+    def parent(self) -> Job | None:
+        """The job that this one lies in: the one given, or the one that this process had entered by assign_self()."""
+        return self._parent
+
+    @property
+    def backend(self) -> str:
+        return self._core.backend
+
+    @property
+    def closed(self) -> bool:
+        """True after close(), and in a process forked from the owner."""
+        return self._core.closed
+
+    @property
+    def guarantees(self) -> Guarantees:
+        """What holds for this job now: what its backend promises, less what the job gave up."""
+        bits = self._look() & ~self._core.denied
+        if self._core.keep:
+            bits &= ~_DIES_WITH_OWNER
+        if self._holds_caller():
+            bits &= ~_ATOMIC_KILL
+        return guarantees.from_bits(bits)
+
+    def _look(self) -> int:
+        """The backend's bits, probed once."""
+        if self._bits is None:
+            self._bits = guarantees.bits_of(self._core.backend)
+        return self._bits
+
+    def _holds_caller(self) -> bool:
+        return self._core.holds_caller or any(self in job._ancestors() for job in _enclosing.copy())
+
+    def _ancestors(self) -> list[Job]:
+        found: list[Job] = []
+        above = self._parent
+        while above is not None:
+            found.append(above)
+            above = above._parent
+        return found
+
+    def __repr__(self) -> str:
+        native = getattr(self, "_core", None)
+        if native is None:
+            return "<pyjob.Job, not made>"
+        named = f" {self._name!r}" if self._name is not None else ""
+        return f"<pyjob.Job{named} on {native.backend}{', closed' if native.closed else ''}>"
+
+    # -- starting and taking in ---------------------------------------------------------------------------------------
+
+    def popen(self, args: Any, **kwargs: Any) -> Popen[Any]:
+        """Starts a program in this job; the arguments are those of `subprocess.Popen`."""
+        from .popen import Popen
+
+        return Popen(args, job=self, **kwargs)
+
+    def run(self, args: Any, **kwargs: Any) -> subprocess.CompletedProcess[Any]:
+        """Runs a program in this job to its end; the arguments are those of `subprocess.run`."""
+        from .popen import run
+
+        return run(args, job=self, **kwargs)
+
+    def assign(self, process_: ProcessLike, /) -> None:
+        """Moves a running process in; what it started before stays where it is.
+
+        Takes a PID or anything with `.pid`. The process is pinned, moved and looked at again, so that a recycled PID
+        comes to no harm. ProcessLookupError when it has ended, UnsupportedError without the guarantee `assign`.
+        """
+        number = _check.pid(process_)
+        self._must_own("move processes into")
+        if number == os.getpid():
+            self.assign_self()
+            return
+        if not self._look() & _ASSIGN:
+            raise UnsupportedError(f"{self.backend} cannot move a running process into a job")
+        pinned = process.pin(process_)
+        with translated:
+            self._core.assign(pinned)
+
+    def assign_self(self) -> None:
+        """Makes the calling process a member: whatever it starts from here on is one too.
+
+        The job is held until close() or exit. kill(), stop() and wait() leave the calling process out. On `cgroup` and
+        `job-object` the process enters the job; on `reaper` it becomes the subreaper of its descendants (prctl(2)), and
+        `dies_with_owner` and `atomic_kill` no longer hold. UnsupportedError where that cannot be done, or where it
+        would lower a guarantee that was required.
+        """
+        self._must_own("move processes into")
+        lost = _ATOMIC_KILL | (_DIES_WITH_OWNER if self.backend == "reaper" else 0)
+        if self._required & lost:
+            refused = " and ".join(guarantees.from_bits(self._required & lost))
+            raise UnsupportedError(f"{self.backend} cannot promise {refused} while the caller is a member")
+        with translated:
+            self._core.assign_self()
+        if self not in _enclosing:
+            _enclosing.append(self)
+
+    def _must_own(self, what: str) -> None:
+        if self._opened:
+            raise UnsupportedError(f"only its owner can {what} a job; this one was opened by name")
+        if self._core.closed:
+            raise JobClosedError("the job is closed")
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def pids(self) -> list[int]:
+        """The living members, sorted; the caller too if it is one. Zombies are not living."""
+        with translated:
+            return self._core.pids()
+
+    def members(self) -> Iterator[ProcessHandle]:
+        """The living members as handles, each pinned first and verified after: safe to act on.
+
+        Lazily: a handle is opened when the loop comes to it, and closed when the last reference to it goes, so that
+        5,000 members need two descriptors at a time. Keep a handle and it stays open; `close()` lets go of it earlier.
+        Who ended meanwhile is left out.
+        """
+        return filter(None, map(self._pin, self.pids()))  # holds no handle itself, as a generator's variables would
+
+    def _pin(self, pid: int) -> ProcessHandle | None:
+        with translated:
+            native = self._core.pin(pid)
+        return None if native is None else process.ProcessHandle._wrap(native)
+
+    def __contains__(self, process_: object, /) -> bool:
+        """Whether a PID, a ProcessHandle or anything with `.pid` is a living member."""
+        try:
+            if isinstance(process_, int):
+                return self._core.contains_pid(_check.pid(process_))
+            _check.pid(process_)
+            try:
+                return self._core.contains(process.pin(process_))  # type: ignore[arg-type]
+            except ProcessLookupError:
+                return False
+        except _native.ClosedError as error:
+            raise JobClosedError(str(error)) from None
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    def send_signal(self, sig: int) -> None:
+        """Sends a signal to each member once, pinned and verified, in one pass; not to the calling process.
+
+        Whom we may not signal is passed over. On Windows SIGTERM is TerminateProcess.
+        """
+        number = _check.signal_number(sig)
+        with translated:
+            self._core.signal(number)
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Asks the members to end (SIGTERM, then SIGCONT), waits up to `grace` seconds, then kill().
+
+        On Windows CTRL_BREAK goes to the programs that were started with CREATE_NEW_PROCESS_GROUP, and WM_CLOSE to
+        members' windows; when nobody can be asked there is nothing to wait for.
+        """
+        limit = _check.seconds(grace, "grace")
+        with translated:
+            if self._ask() and self._core.wait(limit):
+                return
+        self.kill()
+
+    def _ask(self) -> bool:
+        if sys.platform == "win32":
+            from . import _ask_windows
+
+            return _ask_windows.ask(self._core, self._leaders())
+        self._core.signal(signal.SIGTERM)
+        self._core.signal(signal.SIGCONT)
+        return True
+
+    def _leaders(self) -> list[_native.Process]:
+        inside = [job for job in _live() if job is self or self in job._ancestors()]
+        return [job._leader for job in inside if job._leader is not None]
+
+    def kill(self, timeout: float | None = 5.0) -> None:
+        """Ends every member but the calling process, and returns when they are dead.
+
+        Those alive after `timeout` seconds (None: no end) are named by SurvivorsError. cgroup.kill, SIGKILL by pidfd,
+        TerminateJobObject.
+        """
+        limit = _check.timeout(timeout)
+        with translated:
+            survivors = self._core.kill(limit)
+        if survivors:
+            raise SurvivorsError(survivors)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until no member but the calling process lives; subprocess.TimeoutExpired after `timeout` seconds.
+
+        Wakes with JobClosedError when another thread closes the job.
+        """
+        limit = _check.timeout(timeout)
+        with translated:
+            empty = self._core.wait(limit)
+        if not empty:
+            raise subprocess.TimeoutExpired(f"job {self._name}" if self._name else "job", limit or 0.0)
+
+    # -- letting go ---------------------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Gives up ownership without killing: the members, those of jobs inside this one too, outlive this process.
+
+        The job can be used on until close(), which kills nobody then.
+        """
+        self._must_own("release")
+        for job in _live():
+            if job is not self and self in job._ancestors() and not job.closed:
+                with translated:
+                    job._core.release()
+        for native in _kept.copy():
+            if _lies_in(native, self._core) and not native.closed:
+                with translated:
+                    native.release()
+        with translated:
+            self._core.release()
+
+    def close(self) -> None:
+        """Ends the job: with kill_on_close kills the members (up to 5 s), then lets go of all it holds. Idempotent.
+
+        A caller inside survives and returns to its former place where the system allows. SurvivorsError, raised after
+        everything was released, names those who could not be ended. A job opened by name just lets go.
+        """
+        native = self._core
+        try:
+            survivors = native.close(self._kills(), _CLOSE_SECONDS)
+        finally:
+            if native.closed:
+                _open.pop(id(self), None)
+                if self in _enclosing:
+                    _enclosing.remove(self)
+        if survivors:
+            raise SurvivorsError(survivors)
+
+    def _kills(self) -> bool:
+        return not self._opened and not self._core.keep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as error:
+            if value is None:
+                raise
+            _note(value, f"closing the job failed as well: {error}")
+
+    def __del__(
+        self, _warn: Any = warnings.warn, _open: Any = _open, _native_lost: Any = lambda native: _hand_over(native)
+    ) -> None:
+        native = getattr(self, "_core", None)
+        if native is None or native.closed:  # closed: also in a forked child, where nothing happens
+            return
+        _open.pop(id(self), None)
+        if self._private:
+            _native_lost(native)
+            return
+        if not self._opened:
+            _warn(f"unclosed job {self!r}", ResourceWarning, source=self)
+        native.close(self._kills(), 0)
+
+
+def _note(error: BaseException, text: str) -> None:
+    """Adds to an exception under way, which is never replaced."""
+    if sys.version_info >= (3, 11):
+        error.add_note(text)
+    else:
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def _surrounding(backend: str | None, needed: int) -> Job | None:
+    """The job that this process entered, as parent of a new one: whatever this process starts is a member of it."""
+    for job in reversed(_enclosing.copy()):
+        if job.closed or backend not in (None, job.backend) or job.backend == "job-object":
+            continue  # Windows nests by inheritance: what a member starts is in the member's jobs
+        if needed & ~job._look():
+            continue
+        return job
+    return None
+
+
+def _live() -> list[Job]:
+    """The open jobs of this process, from a copy: a finalizer may take one out at any time."""
+    return [job for job in (ref() for ref in _open.copy().values()) if job is not None]
+
+
+def _lies_in(native: _native.Job, above: _native.Job) -> bool:
+    parent = native.parent
+    while parent is not None:
+        if parent is above:
+            return True
+        parent = parent.parent
+    return False
+
+
+# -- dropped Popens: their jobs pass to this process ------------------------------------------------------------------
+
+_sweep_at = 16
+
+
+def _hand_over(native: _native.Job) -> None:
+    """Called by finalizers: never blocks, never raises. Jobs found empty are closed, now or at a later hand-over."""
+    global _sweep_at
+    if _close_if_empty(native):
+        return
+    _kept.add(native)
+    if len(_kept) >= _sweep_at:
+        for other in _kept.copy():
+            if _close_if_empty(other):
+                _kept.discard(other)
+        _sweep_at = max(16, 2 * len(_kept))
+
+
+def _close_if_empty(native: _native.Job) -> bool:
+    try:
+        if not native.wait(0):
+            return False
+    except _native.ClosedError:
+        pass  # the job around it was closed, and its members with it
+    except Exception:
+        return False  # cannot look now: ask again later
+    native.close(False, 0)
+    return True
+
+
+# -- fork and exit ----------------------------------------------------------------------------------------------------
+
+
+def _forget() -> None:
+    """In a forked child: the jobs are the parent's."""
+    _enclosing.clear()
+    _open.clear()
+    _kept.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Ends, as far as 5 s suffice, the jobs that nobody else would end: those without the guarantee dies_with_owner."""
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    if sys.platform == "win32":  # a kill-on-close job that holds us would take us along with a wrong exit code
+        for job in reversed(_enclosing.copy()):
+            _quietly(job.close)
+    jobs = [job._core for job in _live() if not job.closed and not job.guarantees.dies_with_owner]
+    promised = {name: guarantees.bits_of(name) for name in {native.backend for native in _kept}}
+    jobs += [native for native in _kept if not promised[native.backend] & _DIES_WITH_OWNER]
+    for native in jobs:
+        if not native.keep:
+            _quietly(native.kill, max(0.0, deadline - time.monotonic()))
+
+
+def _quietly(call: Any, *args: Any) -> None:
+    with contextlib.suppress(Exception):  # at exit nobody is left to hear it
+        call(*args)
