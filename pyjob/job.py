@@ -56,7 +56,7 @@ class Job:
     forked from the owner every method but close() raises JobClosedError.
     """
 
-    __slots__ = ("__weakref__", "_bits", "_core", "_leader", "_name", "_opened", "_parent", "_private", "_required")
+    __slots__ = ("__weakref__", "_bits", "_core", "_name", "_opened", "_parent", "_private", "_required")
 
     _core: _native.Job
     _name: str | None
@@ -65,7 +65,6 @@ class Job:
     _required: int
     _opened: bool  # by name: somebody else owns it
     _private: bool  # belongs to a Popen
-    _leader: _native.Process | None  # Windows: a program that leads its own console group and so can be asked to end
 
     def __init__(
         self,
@@ -123,7 +122,6 @@ class Job:
         self._required = wanted
         self._opened = False
         self._private = getattr(self, "_private", False)
-        self._leader = None
         needed = wanted | (_NAMED if name is not None else 0)
         self._parent = parent if parent is not None else _surrounding(backend, needed)
         if self._parent is None:
@@ -156,7 +154,6 @@ class Job:
                 self._required = 0
                 self._opened = True
                 self._private = False
-                self._leader = None
                 return self
         raise guarantees.unsupported(None, _NAMED)
 
@@ -318,26 +315,21 @@ class Job:
         """Asks the members to end (SIGTERM, then SIGCONT), waits up to `grace` seconds, then kill().
 
         On Windows CTRL_BREAK goes to the programs that were started with CREATE_NEW_PROCESS_GROUP, and WM_CLOSE to
-        members' windows; when nobody can be asked there is nothing to wait for.
+        members' windows.
         """
         limit = _check.seconds(grace, "grace")
         with translated:
-            if self._ask() and self._core.wait(limit):
+            if sys.platform == "win32":
+                from . import _ask_windows
+
+                self._core.signal(signal.CTRL_BREAK_EVENT)  # reaches only leaders of groups that we started
+                _ask_windows.close_windows(self._core)
+            else:
+                self._core.signal(signal.SIGTERM)
+                self._core.signal(signal.SIGCONT)
+            if self._core.wait(limit):
                 return
         self.kill()
-
-    def _ask(self) -> bool:
-        if sys.platform == "win32":
-            from . import _ask_windows
-
-            return _ask_windows.ask(self._core, self._leaders())
-        self._core.signal(signal.SIGTERM)
-        self._core.signal(signal.SIGCONT)
-        return True
-
-    def _leaders(self) -> list[_native.Process]:
-        inside = [job for job in _live() if job is self or self in job._ancestors()]
-        return [job._leader for job in inside if job._leader is not None]
 
     def kill(self, timeout: float | None = 5.0) -> None:
         """Ends every member but the calling process, and returns when they are dead.
