@@ -3,13 +3,14 @@
 from .errors import JobClosedError, JobError, SurvivorsError, UnsupportedError
 from .guarantees import Backend, Guarantees, backends
 from .job import Job
-from .popen import Popen, call, check_call, check_output, run
+from .popen import CompletedProcess, Popen, call, check_call, check_output, run
 from .process import ProcessHandle, children, kill_tree
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
+    "CompletedProcess",
     "Guarantees",
     "Job",
     "JobClosedError",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .guarantees import Guarantees
-    from .popen import Popen
+    from .popen import CompletedProcess, Popen
     from .process import ProcessHandle, ProcessLike
 
 __all__ = ["Job"]
@@ -219,7 +219,7 @@ class Job:
 
         return Popen(args, job=self, **kwargs)
 
-    def run(self, args: Any, **kwargs: Any) -> subprocess.CompletedProcess[Any]:
+    def run(self, args: Any, **kwargs: Any) -> CompletedProcess[Any]:
         """Runs a program in this job to its end; the arguments are those of `subprocess.run`."""
         from .popen import run
 
