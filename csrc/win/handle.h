@@ -1,0 +1,40 @@
+/* The one place that includes <windows.h>, and small helpers over handles. */
+#ifndef PJ_WIN_HANDLE_H
+#define PJ_WIN_HANDLE_H
+
+#ifndef _WIN32_WINNT
+#define _WIN32_WINNT 0x0A00 /* Windows 10: PROC_THREAD_ATTRIBUTE_JOB_LIST */
+#endif
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+
+#include "core/process.h"
+
+enum {
+    PJ_EXIT_KILLED = 1, /* the exit code of whom we end, as Popen.kill() of the stock gives */
+    PJ_E_GONE =
+        ERROR_INVALID_PARAMETER /* a process that is no more: what OpenProcess() says of a PID that nobody has */
+};
+
+static inline HANDLE pj_handle_of(const pj_process *process) {
+    return (HANDLE)process->handle;
+}
+
+/* A process handle is signaled from the very end on; until then the process lives. */
+static inline bool pj_handle_alive(HANDLE process) {
+    return WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
+}
+
+static inline void pj_handle_close(HANDLE handle) {
+    if (handle) {
+        CloseHandle(handle);
+    }
+}
+
+static inline uint64_t pj_filetime(const FILETIME *time) {
+    return (uint64_t)time->dwHighDateTime << 32 | time->dwLowDateTime;
+}
+
+#endif
