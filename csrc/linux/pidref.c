@@ -96,7 +96,8 @@ void pj_process_close(pj_process *process) {
 
 int pj_process_alive(const pj_process *process, bool *alive, pj_error *err) {
     if (process->handle >= 0) {
-        struct pollfd ended = {.fd = (int)process->handle, .events = POLLIN}; /* by the last thread's exit, reaped or not */
+        struct pollfd ended = {.fd = (int)process->handle,
+                               .events = POLLIN}; /* by the last thread's exit, reaped or not */
         int ready = poll(&ended, 1, 0);
         if (ready < 0) {
             return pj_fail(err, errno, "poll");
@@ -128,4 +129,41 @@ int pj_process_signal(const pj_process *process, int sig, pj_error *err) {
     }
     int status = pinned ? send_by_pidfd((int)process->handle, sig) : kill((pid_t)process->pid, sig);
     return status < 0 ? pj_fail(err, errno, call) : 0;
+}
+
+/* Without a pidfd nobody tells us: a look at /proc, less and less often. */
+static int await_by_looks(const pj_process *process, pj_deadline deadline, pj_error *err) {
+    for (int64_t pause = PJ_MS;; pause = pause < 32 * PJ_MS ? 2 * pause : pause) {
+        bool alive;
+        if (pj_process_alive(process, &alive, err) < 0) {
+            return -1;
+        }
+        if (!alive) {
+            return 0;
+        }
+        int64_t now = pj_now();
+        if (now >= deadline) {
+            return 1;
+        }
+        struct pollfd none = {.fd = -1};
+        if (poll(&none, 1, pj_left_ms(pj_earlier(deadline, now + pause), INT32_MAX)) < 0) {
+            return pj_fail(err, errno, "poll");
+        }
+    }
+}
+
+int pj_process_await(const pj_process *process, pj_deadline deadline, pj_error *err) {
+    if (process->handle < 0) {
+        return await_by_looks(process, deadline, err);
+    }
+    for (;;) {
+        struct pollfd ended = {.fd = (int)process->handle, .events = POLLIN};
+        int ready = poll(&ended, 1, pj_left_ms(deadline, INT32_MAX));
+        if (ready != 0) {
+            return ready > 0 ? 0 : pj_fail(err, errno, "poll");
+        }
+        if (pj_now() >= deadline) {
+            return 1;
+        }
+    }
 }

@@ -1,17 +1,21 @@
-/* PID and pidfd as one value: pj_process of core/process.h, whose open, close, alive and signal are in pidref.c. The guard
- * links it (no libc): only syscall(), poll, close, kill, errno and what procfs.h needs.
+/* PID and pidfd as one value: pj_process of core/process.h, whose open, close, alive and signal are in pidref.c. The
+ * guard links it (no libc): only syscall(), poll, close, kill, errno and what procfs.h needs.
  *
- * Below kernel 5.3, or under a seccomp filter that answers ENOSYS or EPERM, handle is -1 and the start time stands in: it is
- * compared before each act. Any other refusal (EMFILE, ENFILE, ENOMEM) is an error, never a silent downgrade. */
+ * Below kernel 5.3, or under a seccomp filter that answers ENOSYS or EPERM, handle is -1 and the start time stands in:
+ * it is compared before each act. Any other refusal (EMFILE, ENFILE, ENOMEM) is an error, never a silent downgrade. */
 #ifndef PJ_LINUX_PIDREF_H
 #define PJ_LINUX_PIDREF_H
 
 #include "core/process.h"
 
-/* A pidfd (close-on-exec); -1 with *err untouched: the kernel has none for us; -2: an error. ESRCH: nobody, or a thread. */
+/* A pidfd (close-on-exec); -1 with *err untouched: the kernel has none for us; -2: an error. ESRCH: nobody, or a
+ * thread. */
 int pj_pidfd_open(pj_pid pid, pj_error *err);
 
 /* Whether pj_pidfd_open() and pidfd_send_signal() work here at all. */
 bool pj_pidfd_works(void);
+
+/* 0: it ended; 1: the deadline passed. EINTR is an error. */
+int pj_process_await(const pj_process *process, pj_deadline deadline, pj_error *err);
 
 #endif

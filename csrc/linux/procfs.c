@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 enum {
-    PROC_MAGIC = 0x9fa0,            /* PROC_SUPER_MAGIC, statfs(2) */
-    KERNEL_THREAD = 0x00200000,     /* PF_KTHREAD, include/linux/sched.h */
-    FIELD_STATE = 3,                /* the numbers of proc_pid_stat(5) */
+    PROC_MAGIC = 0x9fa0,        /* PROC_SUPER_MAGIC, statfs(2) */
+    KERNEL_THREAD = 0x00200000, /* PF_KTHREAD, include/linux/sched.h */
+    FIELD_STATE = 3,            /* the numbers of proc_pid_stat(5) */
     FIELD_PARENT = 4,
     FIELD_GROUP = 5,
     FIELD_SESSION = 6,
@@ -21,7 +21,7 @@ enum {
     FIELD_START = 22,
     FIELD_EXIT_SIGNAL = 38,
     FIELD_EXIT_CODE = 52,
-    LINE = 2048,                    /* 52 fields of at most 21 bytes, and a name of at most 64 */
+    LINE = 2048, /* 52 fields of at most 21 bytes, and a name of at most 64 */
     LOOKS = 3,
 };
 
@@ -177,8 +177,8 @@ static int read_once(int proc, pj_pid pid, pj_stat *out, pj_error *err) {
     return 0;
 }
 
-/* When a thread that is not the leader executes a program, it takes the leader's id over; who looks just then sees the old
- * leader as a dead thread. A second look tells that from a real one. */
+/* When a thread that is not the leader executes a program, it takes the leader's id over; who looks just then sees the
+ * old leader as a dead thread. A second look tells that from a real one. */
 static int read_stat(int proc, pj_pid pid, pj_stat *out, pj_error *err) {
     int status = 0;
     for (int look = 0; look < LOOKS; look++) {
@@ -242,7 +242,8 @@ int pj_procfs_hides(bool *hides, pj_error *err) {
         return -1;
     }
     pj_stat stat;
-    int status = pj_procfs_stat_at(proc, 1, &stat, err); /* init: always there, and another user's unless we may see all */
+    int status =
+        pj_procfs_stat_at(proc, 1, &stat, err); /* init: always there, and another user's unless we may see all */
     close(proc);
     if (status < 0 && err->code != EACCES) {
         return -1;

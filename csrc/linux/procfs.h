@@ -1,5 +1,5 @@
-/* /proc, read without stdio: this file is also linked into the guard, which has no libc. Besides memory functions it uses
- * only openat, read, close, fstatfs, readlinkat, kill, getpid, syscall(SYS_getdents64) and malloc, realloc, free.
+/* /proc, read without stdio: this file is also linked into the guard, which has no libc. Besides memory functions it
+ * uses only openat, read, close, fstatfs, readlinkat, kill, getpid, syscall(SYS_getdents64) and malloc, realloc, free.
  *
  * A refused look is an error here, never "nobody": hidepid makes a living process look like one that never was. */
 #ifndef PJ_LINUX_PROCFS_H

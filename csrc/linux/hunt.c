@@ -1,0 +1,392 @@
+#include "linux/hunt.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "linux/pidref.h"
+#include "linux/view.h"
+
+enum {
+    QUIET = 2,      /* passes in a row without news, since one look at a moving tree can miss somebody */
+    FEWEST = 3,     /* passes when there is no time: one to find, two to be sure */
+    MOST = 100,     /* passes until we kill whom we hold, though others still appear (an unstoppable parent forks on) */
+    TICK_MS = 20,   /* longer than a clock tick of /proc's start times */
+    OPEN_FILES = 7, /* RLIMIT_NOFILE: <sys/resource.h> differs between libcs, the kernel's number does not */
+};
+
+typedef struct {
+    pj_view view;
+    pj_hold hold;
+    bool interruptible;
+    size_t pins, most_pins; /* pidfds that we keep, and how many at most: the process has other uses for descriptors */
+    int64_t last_pin;
+    pj_pids *killed; /* or NULL */
+} hunt;
+
+static size_t pin_limit(void) {
+    uint64_t limit[2] = {0, 0};
+    if (syscall(SYS_prlimit64, 0, OPEN_FILES, (void *)0, limit) < 0) {
+        return 128;
+    }
+    return limit[0] < 32 ? 16 : limit[0] > 4096 ? 2048 : (size_t)limit[0] / 2;
+}
+
+/* Closes all our pidfds. Whom we hold is known by PID and start time from here on, and exactly: each was alive, and
+ * pinned, a whole tick after it started, so whoever has its PID later started in another tick. */
+static int unpin_all(hunt *h, pj_error *err) {
+    for (int64_t ripe = h->last_pin + TICK_MS * PJ_MS, now; (now = pj_now()) < ripe;) {
+        pj_sleep(ripe - now);
+    }
+    for (size_t at = 0; at < h->hold.count; at++) {
+        pj_held *held = &h->hold.items[at];
+        bool alive = false;
+        if (held->process.handle >= 0 && pj_process_alive(&held->process, &alive, err) < 0) {
+            return -1;
+        }
+        if (held->process.handle >= 0 && !alive) {
+            held->ended = true;
+        } else {
+            pj_process_close(&held->process);
+        }
+    }
+    pj_hold_sweep(&h->hold);
+    h->pins = 0;
+    return 0;
+}
+
+static bool is_full(const pj_error *err) {
+    return err->code == EMFILE || err->code == ENFILE;
+}
+
+/* A pidfd, or -1 where there are none. Short of descriptors we give up those that we keep. */
+static int pin(hunt *h, pj_pid pid, intptr_t *out, pj_error *err) {
+    if (h->pins >= h->most_pins && unpin_all(h, err) < 0) {
+        return -1;
+    }
+    int fd = pj_pidfd_open(pid, err);
+    if (fd == -2 && is_full(err) && h->pins > 0) {
+        h->most_pins = h->pins / 2 + 1; /* leave room for the descriptors of /proc */
+        if (unpin_all(h, err) < 0) {
+            return -1;
+        }
+        fd = pj_pidfd_open(pid, err);
+    }
+    if (fd == -2) {
+        return -1;
+    }
+    *out = fd;
+    return 0;
+}
+
+/* A handle for one act on somebody we hold: ours, or a new one that is proved by the start time. ESRCH: it ended. */
+static int grip(const pj_held *held, pj_process *out, pj_error *err) {
+    *out = held->process;
+    if (out->handle >= 0) {
+        return 0;
+    }
+    if (pj_process_open(held->process.pid, out, err) < 0) {
+        return -1;
+    }
+    if (out->created != held->process.created) {
+        bool hidden = out->created == 0;
+        pj_process_close(out);
+        return pj_fail(err, hidden ? EACCES : ESRCH, "pidfd_open");
+    }
+    return 0;
+}
+
+static void ungrip(const pj_held *held, pj_process *process) {
+    if (held->process.handle < 0) {
+        pj_process_close(process);
+    }
+}
+
+/* *sent: it got the signal; else it has ended, or may not be signalled. */
+static int signal_held(pj_held *held, int sig, bool *sent, pj_error *err) {
+    pj_process process;
+    *sent = false;
+    if (grip(held, &process, err) < 0) {
+        held->ended = err->code == ESRCH;
+        return held->ended ? 0 : -1;
+    }
+    int status = pj_process_signal(&process, sig, err);
+    *sent = status == 0;
+    ungrip(held, &process);
+    if (status < 0 && err->code == ESRCH) {
+        held->ended = true;
+    }
+    return status == 0 || held->ended || err->code == EPERM ? 0 : -1;
+}
+
+typedef enum { FAILED = -1, HELD, LOST, REFUSED } outcome;
+
+static outcome stop_pinned(hunt *h, const pj_process *process, pj_error *err) {
+    bool member;
+    pj_stat now;
+    if (pj_view_verify(&h->view, process, &member, &now, err) < 0) {
+        return FAILED;
+    }
+    if (!member) {
+        return LOST;
+    }
+    if (now.kernel) {
+        return REFUSED;
+    }
+    if (pj_process_signal(process, SIGSTOP, err) < 0) {
+        return err->code == ESRCH ? LOST : err->code == EPERM ? REFUSED : FAILED;
+    }
+    pj_held held = {.process = *process, .stopped = now.state != 'T' && now.state != 't'};
+    if (pj_hold_add(&h->hold, &held)) {
+        return HELD;
+    }
+    if (held.stopped) {
+        pj_process_signal(process, SIGCONT, err);
+    }
+    pj_fail(err, ENOMEM, "realloc");
+    return FAILED;
+}
+
+/* Pins, verifies, stops: in this order, so that it is a member that stops, and no other. */
+static outcome stop_one(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
+    pj_process process = {.pid = pid, .handle = -1, .created = start};
+    if (pin(h, pid, &process.handle, err) < 0) {
+        return err->code == ESRCH ? LOST : FAILED;
+    }
+    outcome result = stop_pinned(h, &process, err);
+    if (result != HELD) {
+        pj_process_close(&process);
+    } else if (process.handle >= 0) {
+        h->pins++;
+        h->last_pin = pj_now();
+    }
+    return result;
+}
+
+/* Somebody we hold, seen again. A waker or a late stop: it gets another SIGSTOP, and no pass is quiet before it stands.
+ */
+static int see_held(pj_held *held, const pj_stat *line, bool *quiet, pj_error *err) {
+    bool sent;
+    if (held->killed || (line->state != 'R' && line->state != 'S')) {
+        return 0;
+    }
+    *quiet = false;
+    return signal_held(held, SIGSTOP, &sent, err);
+}
+
+/* One look, and a stop for each member that is new. *living: members seen, whether or not we could stop them. */
+static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
+    if (pj_view_look(&h->view, err) < 0) {
+        return -1;
+    }
+    *quiet = true;
+    *living = 0;
+    pj_pid self = getpid();
+    for (size_t at = 0; at < h->view.count; at++) {
+        const pj_stat *line = pj_view_member(&h->view, at);
+        if (!line || line->pid == self) {
+            continue;
+        }
+        ++*living;
+        pj_held *held = pj_hold_find(&h->hold, line->pid);
+        if (held && held->process.created == line->start) {
+            if (see_held(held, line, quiet, err) < 0) {
+                return -1;
+            }
+            continue;
+        }
+        outcome result = stop_one(h, line->pid, line->start, err);
+        if (result == FAILED) {
+            return -1;
+        }
+        *quiet = *quiet && result == REFUSED;
+    }
+    return 0;
+}
+
+/* Stops all members. *empty: there were none, by two looks in a row. */
+static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
+    int quiet = 0;
+    size_t living = 0;
+    for (int passes = 0; quiet < QUIET && passes < MOST; passes++) {
+        bool still;
+        if (passes >= FEWEST && pj_now() >= deadline) {
+            break;
+        }
+        if (pass(h, &still, &living, err) < 0) {
+            return -1;
+        }
+        quiet = still ? quiet + 1 : 0;
+    }
+    *empty = quiet == QUIET && living == 0 && h->hold.count == 0;
+    return 0;
+}
+
+/* Children first: the death of a parent orphans process groups, and the kernel wakes the stopped ones in those; they
+ * must have their SIGKILL by then. *progress: somebody got his now. */
+static int kill_all(hunt *h, bool *progress, pj_error *err) {
+    *progress = false;
+    for (size_t at = h->hold.count; at-- > 0;) {
+        pj_held *held = &h->hold.items[at];
+        bool sent;
+        if (held->killed || held->ended) {
+            continue;
+        }
+        if (signal_held(held, SIGKILL, &sent, err) < 0) {
+            return -1;
+        }
+        if (sent) {
+            held->killed = *progress = true;
+            if (h->killed && !pj_pids_add(h->killed, held->process.pid)) {
+                return pj_fail(err, ENOMEM, "realloc");
+            }
+        }
+    }
+    return 0;
+}
+
+static int await_one(const hunt *h, pj_held *held, pj_deadline deadline, pj_error *err) {
+    pj_process process;
+    if (grip(held, &process, err) < 0) {
+        held->ended = err->code == ESRCH;
+        return held->ended ? 0 : -1;
+    }
+    int status;
+    do {
+        status = pj_process_await(&process, deadline, err);
+    } while (status < 0 && err->code == EINTR && !h->interruptible);
+    held->ended = status == 0;
+    ungrip(held, &process);
+    return status < 0 ? -1 : 0;
+}
+
+/* For the deaths of those who got their SIGKILL; the dead are let go. */
+static int await_all(hunt *h, pj_deadline deadline, pj_error *err) {
+    for (size_t at = 0; at < h->hold.count; at++) {
+        pj_held *held = &h->hold.items[at];
+        if (held->killed && !held->ended && await_one(h, held, deadline, err) < 0) {
+            return -1;
+        }
+    }
+    pj_hold_sweep(&h->hold);
+    h->pins = 0;
+    for (size_t at = 0; at < h->hold.count; at++) {
+        h->pins += h->hold.items[at].process.handle >= 0;
+    }
+    return 0;
+}
+
+static int note(pj_pids *list, pj_pid pid, pj_error *err) {
+    return pj_pids_add(list, pid) ? 0 : pj_fail(err, ENOMEM, "realloc");
+}
+
+static int find_survivors(hunt *h, pj_pids *out, pj_error *err) {
+    pj_pid self = getpid();
+    for (int looks = 0; looks < QUIET && out->count == 0; looks++) {
+        if (pj_view_look(&h->view, err) < 0) {
+            return -1;
+        }
+        for (size_t at = 0; at < h->view.count; at++) {
+            const pj_stat *line = pj_view_member(&h->view, at);
+            if (line && line->pid != self && note(out, line->pid, err) < 0) {
+                return -1;
+            }
+        }
+    }
+    for (size_t at = 0; at < h->hold.count; at++) { /* members, though their root may have died */
+        bool alive;
+        const pj_process *process = &h->hold.items[at].process;
+        if (pj_process_alive(process, &alive, err) < 0 || (alive && note(out, process->pid, err) < 0)) {
+            return -1;
+        }
+    }
+    pj_pids_sort(out);
+    return 0;
+}
+
+static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    for (int64_t pause = PJ_MS;;) {
+        bool empty, progress;
+        if (stop_all(h, deadline, &empty, err) < 0) {
+            return -1;
+        }
+        if (empty) {
+            return 0;
+        }
+        if (kill_all(h, &progress, err) < 0 || await_all(h, deadline, err) < 0) {
+            return -1;
+        }
+        int64_t now = pj_now();
+        if (now >= deadline) {
+            return find_survivors(h, survivors, err) < 0 ? -1 : survivors->count > 0;
+        }
+        if (progress) {
+            pause = PJ_MS;
+            continue;
+        }
+        pj_sleep(pj_earlier(pause,
+                            deadline - now)); /* only such as may not be signalled: they may end of their own accord */
+        pause = pause < 32 * PJ_MS ? 2 * pause : pause;
+    }
+}
+
+/* Whoever ran before, and was not killed in the end, runs again. */
+static void let_run(hunt *h) {
+    pj_error unused;
+    for (size_t at = 0; at < h->hold.count; at++) {
+        pj_held *held = &h->hold.items[at];
+        bool sent;
+        if (held->stopped && !held->killed && !held->ended) {
+            signal_held(held, SIGCONT, &sent, &unused);
+        }
+    }
+}
+
+static int resume(hunt *h, pj_error *err) {
+    for (size_t at = 0; h->interruptible && h->killed && at < h->killed->count; at++) {
+        pj_held held = {.killed = true};
+        bool alive;
+        if (pj_process_open(h->killed->items[at], &held.process, err) < 0) {
+            if (err->code != ESRCH) {
+                return -1;
+            }
+            continue;
+        }
+        int status = pj_process_alive(&held.process, &alive, err);
+        if (status == 0 && alive && !pj_hold_add(&h->hold, &held)) {
+            status = pj_fail(err, ENOMEM, "realloc");
+        }
+        if (status < 0 || !alive) {
+            pj_process_close(&held.process);
+        }
+        if (status < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int pj_hunt(const pj_forest *forest, bool interruptible, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
+            pj_error *err) {
+    hunt h = {.interruptible = interruptible, .most_pins = pin_limit(), .killed = killed};
+    pj_pids left = {0};
+    int status = pj_view_open(&h.view, forest, &h.hold, err);
+    if (status == 0) {
+        status = resume(&h, err);
+    }
+    if (status == 0) {
+        status = hunt_down(&h, deadline, &left, err);
+    }
+    let_run(&h);
+    if (status < 0) {
+        pj_pids_free(&left);
+    } else {
+        pj_pids_free(survivors);
+        *survivors = left;
+    }
+    pj_hold_free(&h.hold);
+    pj_view_close(&h.view);
+    return status;
+}

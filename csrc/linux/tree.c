@@ -1,0 +1,206 @@
+#include "linux/tree.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "linux/hunt.h"
+#include "linux/pidref.h"
+#include "linux/view.h"
+
+/* The members of one look, only those with the parent `of`, or all for 0. */
+static int collect(const pj_view *view, pj_pid of, pj_pids *out, pj_error *err) {
+    pj_pids found = {0};
+    for (size_t at = 0; at < view->count; at++) {
+        const pj_stat *member = pj_view_member(view, at);
+        if (member && (of == 0 || member->parent == of) && !pj_pids_add(&found, member->pid)) {
+            pj_pids_free(&found);
+            return pj_fail(err, ENOMEM, "realloc");
+        }
+    }
+    pj_pids_sort(&found);
+    pj_pids_free(out);
+    *out = found;
+    return 0;
+}
+
+static int list(const pj_forest *forest, pj_pid of, pj_pids *out, pj_error *err) {
+    pj_view view;
+    int status = pj_view_open(&view, forest, NULL, err);
+    if (status == 0) {
+        status = pj_view_look(&view, err);
+    }
+    if (status == 0) {
+        status = collect(&view, of, out, err);
+    }
+    pj_view_close(&view);
+    return status;
+}
+
+int pj_forest_list(const pj_forest *forest, pj_pids *out, pj_error *err) {
+    return list(forest, 0, out, err);
+}
+
+/* Whether the pinned process is one of these, pinned as well: two that live and have the same PID are one. */
+static int is_among(const pj_process *process, const pj_process *these, size_t count, bool *out, pj_error *err) {
+    *out = false;
+    for (size_t at = 0; at < count && !*out; at++) {
+        if (these[at].pid == process->pid && pj_process_alive(&these[at], out, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
+    bool root, spared, member = false;
+    pj_view view = {.proc = -1};
+    if (is_among(process, forest->roots, forest->root_count, &root, err) < 0 ||
+        is_among(process, forest->spared, forest->spared_count, &spared, err) < 0) {
+        return -1;
+    }
+    int status = 0;
+    if (root || spared) {
+        status = root && forest->with_roots ? pj_process_alive(process, &member, err) : 0;
+    } else {
+        pj_stat now;
+        status = pj_view_open(&view, forest, NULL, err);
+        if (status == 0) {
+            status = pj_view_verify(&view, process, &member, &now, err);
+        }
+        pj_view_close(&view);
+    }
+    if (status == 0) {
+        *out = member;
+    }
+    return status;
+}
+
+/* Pins, verifies, signals. Whom we may not signal, and who is gone, is passed over. */
+static int signal_one(const pj_view *view, const pj_stat *member, int sig, pj_error *err) {
+    pj_process process = {.pid = member->pid, .handle = pj_pidfd_open(member->pid, err), .created = member->start};
+    if (process.handle == -2) {
+        return err->code == ESRCH ? 0 : -1;
+    }
+    bool is_member;
+    pj_stat now;
+    int status = pj_view_verify(view, &process, &is_member, &now, err);
+    if (status == 0 && is_member && !now.kernel && pj_process_signal(&process, sig, err) < 0) {
+        status = err->code == ESRCH || err->code == EPERM ? 0 : -1;
+    }
+    pj_process_close(&process);
+    return status;
+}
+
+int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err) {
+    pj_view view;
+    pj_pid self = getpid();
+    int status = pj_view_open(&view, forest, NULL, err);
+    if (status == 0) {
+        status = pj_view_look(&view, err);
+    }
+    for (size_t at = 0; status == 0 && at < view.count; at++) {
+        const pj_stat *member = pj_view_member(&view, at);
+        if (member && member->pid != self) {
+            status = signal_one(&view, member, sig, err);
+        }
+    }
+    pj_view_close(&view);
+    return status;
+}
+
+int pj_forest_kill(const pj_forest *forest, pj_deadline deadline, pj_pids *killed, pj_pids *survivors, pj_error *err) {
+    return pj_hunt(forest, false, deadline, killed, survivors, err);
+}
+
+int pj_children(pj_pid pid, bool recursive, pj_pids *out, pj_error *err) {
+    pj_stat stat;
+    if (pj_procfs_stat(pid, &stat, err) < 0) {
+        return -1;
+    }
+    pj_process root = {.pid = pid, .handle = -1, .created = stat.start};
+    pj_forest forest = {.roots = &root, .root_count = 1};
+    return list(&forest, recursive ? 0 : pid, out, err);
+}
+
+typedef struct {
+    pj_process *items;
+    size_t count;
+} ancestors;
+
+static bool remember(ancestors *list, const pj_stat *stat) {
+    pj_process *more = realloc(list->items, (list->count + 1) * sizeof *more);
+    if (more) {
+        list->items = more;
+        list->items[list->count++] = (pj_process){.pid = stat->pid, .handle = -1, .created = stat->start};
+    }
+    return more != NULL;
+}
+
+/* The caller's ancestors below `root`, if that is one; else all. They can only become fewer: who loses its parent goes
+ * to another ancestor. A root younger than the caller cannot be an ancestor, nor can what descends from it. */
+static int find_ancestors(const pj_stat *root, ancestors *out, pj_error *err) {
+    int proc = pj_procfs_open(err);
+    if (proc < 0) {
+        return -1;
+    }
+    pj_stat stat;
+    int status = pj_procfs_stat_at(proc, getpid(), &stat, err);
+    while (status == 0 && root->start <= stat.start && stat.parent != 0 && stat.parent != root->pid) {
+        status = pj_procfs_stat_at(proc, stat.parent, &stat, err);
+        if (status == 0 && !remember(out, &stat)) {
+            status = pj_fail(err, ENOMEM, "realloc");
+        } else if (status < 0 && err->code == ESRCH) { /* it died meanwhile: once more from the bottom */
+            status = pj_procfs_stat_at(proc, getpid(), &stat, err);
+        }
+    }
+    close(proc);
+    return status;
+}
+
+/* SIGKILL from inside does nothing to the init of a PID namespace. */
+static _Noreturn void end_self(void) {
+    kill(getpid(), SIGKILL);
+    _exit(128 + SIGKILL);
+}
+
+static int refuse(const pj_process *root, pj_stat *stat, pj_error *err) {
+    if (pj_procfs_stat(root->pid, stat, err) < 0) {
+        return -1;
+    }
+    if (stat->kernel) {
+        return pj_fail(err, EPERM, "pidfd_send_signal: a kernel thread");
+    }
+    if (root->pid == 1 && getpid() != 1) {
+        return pj_fail(err, EPERM, "pidfd_send_signal: init of our PID namespace");
+    }
+    return 0;
+}
+
+int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
+                 pj_error *err) {
+    bool self = root->pid == getpid();
+    pj_stat stat = {0};
+    ancestors above = {0};
+    if (refuse(root, &stat, err) < 0) {
+        if (err->code != ESRCH) {
+            return -1;
+        }
+        stat.start = UINT64_MAX; /* ended: nothing descends from it any more */
+    }
+    int status = find_ancestors(&stat, &above, err);
+    if (status == 0) {
+        pj_forest forest = {.roots = root,
+                            .root_count = 1,
+                            .spared = above.items,
+                            .spared_count = above.count,
+                            .with_roots = include_root && !self};
+        status = pj_hunt(&forest, true, deadline, killed, survivors, err);
+    }
+    free(above.items);
+    if (status >= 0 && self && include_root) {
+        end_self();
+    }
+    return status;
+}
