@@ -1,9 +1,10 @@
 """Job Objects for every platform: a process started in a job, and all it starts, ends as one, and nothing else does."""
 
+from ._run import CompletedProcess, call, check_call, check_output, run
 from .errors import JobClosedError, JobError, SurvivorsError, UnsupportedError
 from .guarantees import Backend, Guarantees, backends
 from .job import Job
-from .popen import CompletedProcess, Popen, call, check_call, check_output, run
+from .popen import Popen
 from .process import ProcessHandle, children, kill_tree
 
 __version__ = "0.1.0"
