@@ -126,27 +126,39 @@ class Bystander:
         assert self.process.poll() is None and self.identity.alive(), f"the bystander is dead: {self.process.returncode}"
 
 
-@pytest.fixture
-def bystanders(_nothing_left: None) -> Iterator[Callable[..., Bystander]]:
+class Bystanders:
     """Makes bystanders from a command line; at the end each must still live, and is ended."""
-    made: list[Bystander] = []
 
-    def make(argv: list[str], **options: Any) -> Bystander:
-        made.append(Bystander(argv, **options))
-        return made[-1]
+    def __init__(self) -> None:
+        self.made: list[Bystander] = []
 
-    yield make
-    dead = [one for one in made if one.process.poll() is not None]
-    for one in made:
-        one.process.kill()
-        one.process.wait(DEADLINE)
-        if one.process.stdout:
-            one.process.stdout.close()
-    assert not dead, f"bystanders died: {[(one.pid, one.process.returncode) for one in dead]}"
+    def __call__(self, argv: list[str], **options: Any) -> Bystander:
+        self.made.append(Bystander(argv, **options))
+        return self.made[-1]
+
+    def forget(self, one: Bystander) -> None:
+        """The test ends this one by itself."""
+        self.made.remove(one)
+
+    def end(self) -> None:
+        dead = [one for one in self.made if one.process.poll() is not None]
+        for one in self.made:
+            one.process.kill()
+            one.process.wait(DEADLINE)
+            if one.process.stdout:
+                one.process.stdout.close()
+        assert not dead, f"bystanders died: {[(one.pid, one.process.returncode) for one in dead]}"
 
 
 @pytest.fixture
-def bystander(bystanders: Callable[..., Bystander], folder: Path) -> Bystander:
+def bystanders(_nothing_left: None) -> Iterator[Bystanders]:
+    made = Bystanders()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def bystander(bystanders: Bystanders, folder: Path) -> Bystander:
     """The same program as the trees', from the same parent, outside every job."""
     tree = Tree(folder / "bystander", node("bystander"))
     one = bystanders(tree.argv)
@@ -173,5 +185,5 @@ def pytest_report_header() -> list[str]:
 
     lines = [f"pyjob from {Path(pyjob.__file__).parent}, cgroup {own_cgroup() if LINUX else None}"]
     for info in pyjob.backends():
-        lines.append(f"  {info.name}: {'available' if info.available else getattr(info, 'why', '')}")
+        lines.append(f"  {info.name}: {'available' if info.available else info.why}")
     return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from typing import Any
@@ -32,10 +31,8 @@ class Backend(str):
         for info in pyjob.backends():
             if info.name == name:
                 made = cls(name)
-                made.guarantees = frozenset(
-                    one.name for one in dataclasses.fields(info.guarantees) if getattr(info.guarantees, one.name)
-                )
-                return made, "" if info.available else f"{name}: {getattr(info, 'why', '') or 'not available'}"
+                made.guarantees = frozenset(info.guarantees)
+                return made, "" if info.available else f"{name}: {info.why or 'not available'}"
         return cls(name), f"{name}: not known to pyjob.backends()"
 
     def has(self, *guarantees: str) -> bool:

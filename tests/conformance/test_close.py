@@ -1,0 +1,86 @@
+"""close() is idempotent, final, and never hides another exception; what a closed job still tells."""
+
+import os
+
+import pytest
+
+import pyjob
+from helpers.operations import OPERATIONS
+from helpers.procs import DEADLINE
+from helpers.tree import chain
+
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_on_a_closed_job(backend, operation):
+    job = backend.job()
+    job.close()
+    with pytest.raises(pyjob.JobClosedError):
+        OPERATIONS[operation](job)
+
+
+def test_every_public_operation_is_in_the_list_above(backend):
+    known = {*OPERATIONS, "open", "close", "name", "parent", "backend", "guarantees", "closed"} - {"contains"}
+    assert {name for name in vars(pyjob.Job) if not name.startswith("_")} == known
+
+
+def test_readable_after_close(backend, tree):
+    job = backend.job()
+    family = tree()
+    program = job.popen(family.argv)
+    family.ready()
+    before = (job.name, job.parent, job.backend, job.guarantees)
+    job.close()
+    assert (job.name, job.parent, job.backend, job.guarantees) == before
+    assert job.closed
+    assert "closed" in repr(job)
+    program.wait()
+
+
+def test_twice(backend):
+    job = backend.job()
+    job.close()
+    job.close()
+    with backend.job() as again:
+        again.close()
+
+
+def test_with_closes(backend, tree):
+    family = tree()
+    with backend.job() as job:
+        program = job.popen(family.argv)
+        family.ready()
+    assert job.closed
+    family.assert_dead()
+    program.wait()
+
+
+def test_an_exception_under_way_is_not_replaced(backend, tree):
+    family = tree(chain("top", "child"))
+    with pytest.raises(ZeroDivisionError), backend.job() as job:
+        program = job.popen(family.argv)
+        family.ready()
+        _ = 1 / 0
+    family.assert_dead()
+    program.wait()
+
+
+def test_the_program_can_be_collected_after_close(backend, tree):
+    job = backend.job()
+    family = tree()
+    program = job.popen(family.argv)
+    family.ready()
+    job.close()
+    code = program.wait(DEADLINE)
+    assert code == program.poll() == program.returncode
+    assert code == -9 if os.name == "posix" else code
+
+
+def test_with_popen_closes_its_private_job(backend, tree):
+    family = tree(chain("top", "child"))
+    with backend.popen(family.argv) as program:
+        family.ready()
+        program.terminate()
+    assert program.returncode is not None
+    assert program.job.closed
+    family.assert_dead()

@@ -1,0 +1,75 @@
+"""release(): the members live on, without owner and without guard."""
+
+import sys
+
+import pytest
+
+import pyjob
+from helpers.procs import DEADLINE, eventually, processes
+from helpers.tree import chain
+
+
+def test_close_after_release_ends_nobody(backend, tree):
+    job = backend.job()
+    family = tree(chain("top", "child"))
+    program = job.popen(family.argv)
+    family.ready()
+    job.release()
+    assert not job.guarantees.dies_with_owner
+    assert job.pids() == family.pids()
+    program.job.close()
+    job.close()
+    family.assert_alive()
+    family.end()
+    assert program.wait(DEADLINE) != 0
+
+
+def test_the_owners_end_after_release_ends_nobody(backend, owners, tree):
+    family = tree(chain("top", "child"))
+    body = """
+    job = pyjob.Job(backend=backend)
+    program = job.popen(argument)
+    from pathlib import Path
+    while not Path(argument[-2], "top.json").exists():
+        time.sleep(0.01)
+    job.release()
+    """
+    owner = owners(body, end="SIGKILL", backend=str(backend), argument=family.argv)
+    owner.ready()
+    family.ready()
+    owner.end()
+    owner.wait()
+    if sys.platform.startswith("linux"):
+        # The cgroup's guard looks once more and goes; a reaper's guard lets its program go.
+        eventually(lambda: not [one for one in processes() if one.comm == "pyjob-guard" and one.session == owner.pid])
+    family.assert_alive()
+    family.end()
+    family.assert_dead()
+
+
+def test_kill_after_release_still_works(backend, tree):
+    with backend.job() as job:
+        family = tree(chain("top", "child"))
+        program = job.popen(family.argv)
+        family.ready()
+        job.release()
+        job.kill()
+        family.assert_dead()
+        program.wait()
+
+
+def test_release_twice_and_of_an_empty_job(backend):
+    job = backend.job()
+    job.release()
+    job.release()
+    job.close()
+    with pytest.raises(pyjob.JobClosedError):
+        job.release()
+
+
+def test_the_exit_status_after_release(backend):
+    with backend.job() as job:
+        program = job.popen([sys.executable, "-S", "-c", "import sys; sys.stdin.read(); sys.exit(7)"], stdin=-1)
+        job.release()
+        program.stdin.close()
+        assert program.wait(DEADLINE) == 7
