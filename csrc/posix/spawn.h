@@ -20,15 +20,22 @@ typedef struct {
     volatile int started; /* the child ran its first instruction */
     volatile int code;    /* errno of the step that failed, 0: executed */
     volatile int stage;   /* PJ_STAGE_… */
+    pid_t parent;         /* filled by the parent before: who must be alive for pj_place.parent_death */
 } pj_verdict;
 
 enum { PJ_STAGE_OTHER, PJ_STAGE_CHDIR, PJ_STAGE_EXEC };
 
-/* clone3(VFORK|VM|INTO_CGROUP) where there is a cgroup_fd and the kernel takes it; else vfork, and a write to cgroup.procs.
- * A failed child is reaped here. out->child_errno/stage/path as in backend.h. */
+/* Links with posix/child.c and the platform's start.c (posix/start.h). A freestanding program gives them, as bare
+ * calls: chdir close dup2 execv execve fcntl getpid getppid getrlimit mmap munmap open openat prctl pthread_sigmask
+ * (returns the error number) setpgid setsid sigaction syscall tcsetpgrp umask waitpid write _exit, errno, memset,
+ * memcpy.
+ *
+ * clone3(VFORK|VM|INTO_CGROUP) where there is a cgroup_fd and the kernel takes it; else vfork, and a write to
+ * cgroup.procs. A failed child is reaped here. out->child_errno/stage/path as in backend.h. */
 int pj_spawn(const pj_spec *spec, const pj_place *place, pj_child *out, pj_error *err);
 
-/* posix/child.c. Runs in the child, after vfork: async-signal-safe, does not return. `mask`: the caller's signal mask. */
+/* posix/child.c. Runs in the child, after vfork: async-signal-safe, does not return. `mask`: the caller's signal mask.
+ */
 _Noreturn void pj_child_exec(const pj_spec *spec, const pj_place *place, const sigset_t *mask, pj_verdict *verdict);
 
 #endif
