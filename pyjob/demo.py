@@ -53,7 +53,7 @@ time.sleep(600)
 MEMBERS = {
     "worker": "a worker",
     "manager": "a worker with a child of its own",
-    "helper": "that child",
+    "helper": "the child of that worker",
     "daemon": "a daemon: its parent is gone, and it has left the session",
 }
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ._run import CompletedProcess
     from .guarantees import Guarantees
-    from .popen import CompletedProcess, Popen
+    from .popen import Popen
     from .process import ProcessHandle, ProcessLike
 
 __all__ = ["Job"]
@@ -221,7 +222,7 @@ class Job:
 
     def run(self, args: Any, **kwargs: Any) -> CompletedProcess[Any]:
         """Runs a program in this job to its end; the arguments are those of `subprocess.run`."""
-        from .popen import run
+        from ._run import run
 
         return run(args, job=self, **kwargs)
 
@@ -351,6 +352,8 @@ class Job:
         limit = _check.timeout(timeout)
         with translated:
             empty = self._core.wait(limit)
+        if self._core.closed:  # it was close() that emptied it
+            raise JobClosedError("the job was closed meanwhile")
         if not empty:
             raise subprocess.TimeoutExpired(f"job {self._name}" if self._name else "job", limit or 0.0)
 
