@@ -259,7 +259,7 @@ static void handler(int sig) {
 
 static unsigned long caught(const char *status) {
     const char *line = strstr(status, "SigCgt:");
-    return line == NULL ? ~0UL : strtoul(line + 7, NULL, 16); /* the shell's */
+    return line == NULL ? ~0UL : strtoul(line + 7, NULL, 16);
 }
 
 static bool test_signals(void) {
