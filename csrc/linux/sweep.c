@@ -190,21 +190,23 @@ int pj_dir_populated(pj_dir *dir) {
 
 /* ---- removal ---- */
 
-static int note_name(pj_dir *dir, unsigned depth, void *arg) {
-    (void)depth;
+const char *pj_dir_name(const pj_dir *dir) {
     const char *name = dir->text + dir->length;
-    while (name[-1] != '/') {
+    while (name > dir->text && name[-1] != '/') {
         name--;
     }
+    return name;
+}
+
+static int note_name(pj_dir *dir, unsigned depth, void *arg) {
+    (void)depth;
+    const char *name = pj_dir_name(dir);
     memcpy(arg, name, strlen(name) + 1); /* at most NAME_MAX, 255 */
     return 1;
 }
 
 static void leave_last(pj_dir *dir) {
-    size_t length = dir->length;
-    while (dir->text[--length] != '/') {
-    }
-    pj_dir_leave(dir, length);
+    pj_dir_leave(dir, (size_t)(pj_dir_name(dir) - dir->text) - 1);
 }
 
 /* No recursion: members may have nested groups as deep as they like. */
@@ -293,7 +295,7 @@ static int pin(pid_t pid, void *arg) {
     return 0;
 }
 
-static int kill_listed(pj_dir *dir) {
+int pj_dir_kill_listed(pj_dir *dir) {
     batch all = {.dir = dir};
     if (pj_dir_procs(dir, pin, &all) < 0 && errno != EOPNOTSUPP) { /* threaded: its processes are listed further up */
         int code = errno;
@@ -305,7 +307,7 @@ static int kill_listed(pj_dir *dir) {
 }
 
 static int kill_below(pj_dir *dir, unsigned depth, void *arg) {
-    return kill_listed(dir) < 0 ? -1 : pj_dir_each(dir, depth, kill_below, arg);
+    return pj_dir_kill_listed(dir) < 0 ? -1 : pj_dir_each(dir, depth, kill_below, arg);
 }
 
 static void wait_frozen(pj_dir *dir) {
@@ -405,6 +407,9 @@ int pj_sweep_lock(int root) {
 static int sweep_leaf(pj_dir *leaf, unsigned depth, void *arg) {
     unsigned *left = arg;
     struct stat stat;
+    if (depth > 1 && memcmp(pj_dir_name(leaf), PJ_LEAF_PREFIX, sizeof PJ_LEAF_PREFIX - 1) != 0) {
+        return 0;
+    }
     if (fstatat(leaf->base, leaf->text, &stat, 0) < 0) {
         *left += !is_gone(errno);
         return 0;

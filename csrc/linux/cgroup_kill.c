@@ -1,0 +1,193 @@
+/* The end of all members but the caller.
+ *
+ * cgroup.kill takes whole groups. Where the caller is inside, only those are left to it in which he is not: he moves to
+ * a new group (self-N) of his own, and all that lies beside his way down to it is killed. What another thread of his
+ * starts meanwhile is born into the new one, and ended in the next round in the same manner. */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "linux/cgroup.h"
+
+/* ---- without the caller ---- */
+
+/* 0: nobody is left, 1: somebody may be. */
+static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_error *err) {
+    int populated = pj_dir_populated(dir);
+    if (populated < 0) {
+        return pj_fail(err, errno, "read cgroup.events");
+    }
+    if (populated == 0) { /* unkilled, the leaf can be used again */
+        return 0;
+    }
+    atomic_store(&job->killed, true);
+    if (pj_dir_kill(dir, NULL) < 0) {
+        return pj_fail(err, errno, "write cgroup.kill");
+    }
+    return 1;
+}
+
+/* ---- with the caller ---- */
+
+typedef struct {
+    const char *kept; /* the part of his way that begins in this directory, or "" */
+    int code;         /* errno of the first refusal */
+} beside;
+
+static bool is_way(const char *way, const char *name) {
+    size_t size = strlen(name);
+    return *way == '/' && strncmp(way + 1, name, size) == 0 && (way[1 + size] == '/' || way[1 + size] == '\0');
+}
+
+static int kill_beside(pj_dir *dir, unsigned depth, void *arg) {
+    (void)depth;
+    beside *kill = arg;
+    const char *name = pj_dir_name(dir);
+    if (is_way(kill->kept, name)) {
+        return 0;
+    }
+    int populated = pj_dir_populated(dir);
+    if (populated != 0) {
+        if (pj_dir_kill(dir, NULL) < 0 && kill->code == 0) {
+            kill->code = errno;
+        }
+    } else if (strncmp(name, PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) == 0) {
+        (void)pj_dir_remove(dir); /* where he was before; other directories may be somebody's job */
+    }
+    return 0;
+}
+
+/* Down the caller's way, whose last directory is his alone. */
+static int kill_along(pj_dir *dir, const char *way) {
+    beside kill = {.kept = way};
+    for (;;) {
+        if (*kill.kept == '\0') {
+            break;
+        }
+        if (pj_dir_kill_listed(dir) < 0 && kill.code == 0) {
+            kill.code = errno;
+        }
+        if (pj_dir_each(dir, 0, kill_beside, &kill) < 0 && kill.code == 0) {
+            kill.code = errno;
+        }
+        char name[256];
+        size_t size = strcspn(kill.kept + 1, "/");
+        memcpy(name, kill.kept + 1, size);
+        name[size] = '\0';
+        if (!pj_dir_enter(dir, name)) {
+            return -1;
+        }
+        kill.kept += 1 + size;
+    }
+    errno = kill.code;
+    return kill.code == 0 ? 0 : -1;
+}
+
+static int count_others(pid_t pid, void *arg) {
+    *(int *)arg += pid != getpid();
+    return 0;
+}
+
+/* Whether the caller lives in a directory of the kind that is his alone, and nobody else does. */
+static int is_alone(pj_dir *dir, bool *alone, pj_error *err) {
+    int others = 0;
+    struct stat stat;
+    *alone = false;
+    if (strncmp(pj_dir_name(dir), PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) != 0) {
+        return 0;
+    }
+    if (pj_dir_procs(dir, count_others, &others) < 0 || fstatat(dir->base, dir->text, &stat, 0) < 0) {
+        return pj_fail(err, errno, "read cgroup.procs");
+    }
+    *alone = others == 0 && stat.st_nlink == 2;
+    return 0;
+}
+
+static int set_apart(pj_cgroup_job *job, const char *rest, pj_error *err) {
+    pj_dir dir;
+    bool alone;
+    if (!pj_dir_set(&dir, job->base, job->path) || (*rest != '\0' && !pj_dir_enter(&dir, rest + 1))) {
+        return pj_fail(err, ENAMETOOLONG, "openat (cgroup)");
+    }
+    if (is_alone(&dir, &alone, err) < 0) {
+        return -1;
+    }
+    if (alone) {
+        return 0;
+    }
+    const char *name = pj_dir_name(&dir);
+    if (*rest != '\0' && strncmp(name, PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) == 0) {
+        pj_dir_leave(&dir, (size_t)(name - dir.text) - 1);
+    }
+    return pj_cgroup_enter(job, &dir, err);
+}
+
+static int attempt_beside(pj_cgroup_job *job, const char *rest, pj_error *err) {
+    pj_pids others = {0};
+    if (pj_cgroup_others(job, &others, err) < 0) {
+        return -1;
+    }
+    bool empty = others.count == 0;
+    pj_pids_free(&others);
+    if (empty) {
+        return 0;
+    }
+    pj_dir dir;
+    bool inside;
+    char way[PJ_CGROUP_PATH];
+    if (set_apart(job, rest, err) < 0 || pj_cgroup_caller(job, &inside, way, err) < 0) {
+        return -1;
+    }
+    if (!inside) {
+        return pj_fail(err, EAGAIN, "moved out of the job by somebody else");
+    }
+    if (kill_along(pj_leaf(job, &dir), way) < 0) {
+        return pj_fail(err, errno, "write cgroup.kill");
+    }
+    return 1;
+}
+
+/* ---- both ---- */
+
+/* Under the lock: between the look where the caller is and the kill no other thread may move him. */
+static int attempt(pj_cgroup_job *job, pj_error *err) {
+    char rest[PJ_CGROUP_PATH];
+    bool inside;
+    pj_dir dir;
+    int result = -1;
+    pthread_mutex_lock(job->lock);
+    if (pj_cgroup_caller(job, &inside, rest, err) == 0) {
+        result = inside ? attempt_beside(job, rest, err) : attempt_whole(job, pj_leaf(job, &dir), err);
+    }
+    pthread_mutex_unlock(job->lock);
+    return result;
+}
+
+int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    pj_cgroup_job *job = (pj_cgroup_job *)head;
+    pj_dir dir;
+    if (pj_dir_populated(pj_leaf(job, &dir)) == 0) { /* the usual case: a program that has ended by itself */
+        return 0;
+    }
+    for (int pause = 1;; pause = pause < 32 ? pause * 2 : 50) {
+        int left = attempt(job, err);
+        if (left <= 0) {
+            return left;
+        }
+        pj_deadline soon = pj_now() + pause * PJ_MS;
+        left = pj_cgroup_wait(head, pj_earlier(deadline, soon), err);
+        if (left <= 0) {
+            return left;
+        }
+        if (soon >= deadline) {
+            if (pj_cgroup_others(job, survivors, err) < 0) {
+                return -1;
+            }
+            return 1;
+        }
+    }
+}

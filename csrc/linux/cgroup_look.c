@@ -1,0 +1,268 @@
+/* Who is a member. */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "linux/cgroup.h"
+
+/* ---- listing ---- */
+
+static int take(pid_t pid, void *arg) {
+    if (pj_pids_add(arg, pid)) {
+        return 0;
+    }
+    errno = ENOMEM;
+    return -1;
+}
+
+/* A directory has as many links as it has directories in it, and two: most leaves need no second look. */
+static int list_directory(pj_dir *dir, unsigned depth, void *arg) {
+    struct stat stat;
+    if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
+        return errno == ENOENT || errno == ENODEV ? 0 : -1;
+    }
+    /* Threaded: the processes are listed further up, which must not be outside the job. */
+    if (pj_dir_procs(dir, take, arg) < 0 && (errno != EOPNOTSUPP || depth == 0)) {
+        return -1;
+    }
+    return stat.st_nlink == 2 ? 0 : pj_dir_each(dir, depth, list_directory, arg);
+}
+
+int pj_cgroup_list(pj_job *head, pj_pids *out, pj_error *err) {
+    pj_dir dir;
+    pj_pids found = {0};
+    if (list_directory(pj_leaf((pj_cgroup_job *)head, &dir), 0, &found) < 0) {
+        int code = errno;
+        pj_pids_free(&found);
+        return pj_fail(err, code, "read cgroup.procs");
+    }
+    pj_pids_sort(&found);
+    *out = found;
+    return 0;
+}
+
+int pj_cgroup_others(pj_cgroup_job *job, pj_pids *out, pj_error *err) {
+    if (pj_cgroup_list(&job->head, out, err) < 0) {
+        return -1;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < out->count; i++) {
+        if (out->items[i] != getpid()) {
+            out->items[kept++] = out->items[i];
+        }
+    }
+    out->count = kept;
+    return 0;
+}
+
+/* ---- one process ---- */
+
+typedef struct { /* the first version of struct pidfd_info, pidfs.h, Linux 6.13 */
+    uint64_t mask, cgroup;
+    uint32_t rest[12];
+} pidfd_info;
+
+#define GET_INFO _IOWR(0xFF, 11, pidfd_info)
+enum { INFO_CGROUP = 1 << 2 };
+
+/* The id of its group, without /proc. false: the kernel does not say. */
+static bool group_id(const pj_process *process, uint64_t *out) {
+    pidfd_info info = {.mask = INFO_CGROUP};
+    if (process->handle < 0 || sizeof(ino_t) < 8 || ioctl((int)process->handle, GET_INFO, &info) < 0 ||
+        !(info.mask & INFO_CGROUP)) {
+        return false;
+    }
+    *out = info.cgroup;
+    return true;
+}
+
+static bool has_directories(const pj_cgroup_job *job) {
+    pj_dir dir;
+    struct stat stat;
+    pj_leaf(job, &dir);
+    return fstatat(dir.base, dir.text, &stat, 0) < 0 || stat.st_nlink != 2;
+}
+
+static int look_in_proc(const pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
+    char name[48], text[2048];
+    const char *path;
+    size_t size;
+    snprintf(name, sizeof name, "/proc/%lld/cgroup", (long long)process->pid);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text);
+    int code = errno;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (length < 0) {
+        return pj_fail(err, code, "read /proc/PID/cgroup");
+    }
+    if (pj_parse_cgroup(text, (size_t)length, &path, &size)) {
+        *out = pj_path_is_below(path, size, job->proc);
+        return 0;
+    }
+    char long_path[PJ_CGROUP_PATH]; /* a reading of any length */
+    if (pj_cgroup_of(process->pid, long_path, err) < 0) {
+        return -1;
+    }
+    *out = pj_path_is_below(long_path, strlen(long_path), job->proc);
+    return 0;
+}
+
+static int look(const pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
+    uint64_t id;
+    if (group_id(process, &id)) {
+        if (id == job->inode || !has_directories(job)) {
+            *out = id == job->inode;
+            return 0;
+        }
+    }
+    return look_in_proc(job, process, out, err);
+}
+
+/* It was pinned before; whoever lives after the look had its PID during the look. */
+int pj_cgroup_contains(pj_job *head, const pj_process *process, bool *out, pj_error *err) {
+    bool inside = false, alive;
+    int looked = look((pj_cgroup_job *)head, process, &inside, err);
+    if (looked == 0 && !inside) {
+        *out = false;
+        return 0;
+    }
+    pj_error refused;
+    if (pj_process_alive(process, &alive, &refused) < 0) {
+        *err = refused;
+        return -1;
+    }
+    if (!alive) {
+        *out = false;
+        return 0;
+    }
+    if (looked == 0) {
+        *out = inside;
+    }
+    return looked;
+}
+
+int pj_cgroup_caller(const pj_cgroup_job *job, bool *inside, char rest[PJ_CGROUP_PATH], pj_error *err) {
+    char own[PJ_CGROUP_PATH];
+    uint64_t namespace;
+    if (pj_cgroup_namespace(&namespace, err) < 0 || pj_cgroup_own(own, err) < 0) {
+        return -1;
+    }
+    if (namespace != job->namespace) { /* unshare(CLONE_NEWCGROUP) gave all groups other names */
+        return pj_fail(err, EXDEV, "cgroup namespace of the job");
+    }
+    *inside = pj_path_is_below(own, strlen(own), job->proc);
+    if (*inside) {
+        size_t length = strlen(job->proc);
+        memmove(rest, own + length, strlen(own + length) + 1);
+    }
+    return 0;
+}
+
+/* ---- signals ---- */
+
+static int signal_member(pj_cgroup_job *job, pj_pid pid, int sig, pj_error *err) {
+    pj_process process;
+    bool inside;
+    if (pj_process_open(pid, &process, err) < 0) {
+        return err->code == ESRCH ? 0 : -1;
+    }
+    int result = pj_cgroup_contains(&job->head, &process, &inside, err);
+    if (result == 0 && inside && pj_process_signal(&process, sig, err) < 0 && err->code != ESRCH &&
+        err->code != EPERM) {
+        result = -1;
+    }
+    pj_process_close(&process);
+    return result;
+}
+
+/* Locked, so that nobody is hit who is in the job only until assign() has found out that it moved the wrong one. */
+int pj_cgroup_signal(pj_job *head, int sig, pj_error *err) {
+    pj_cgroup_job *job = (pj_cgroup_job *)head;
+    pj_pids members = {0};
+    pthread_mutex_lock(job->lock);
+    int result = pj_cgroup_others(job, &members, err);
+    for (size_t i = 0; i < members.count; i++) { /* a refusal at one must not keep it from the others */
+        pj_error refused;
+        if (signal_member(job, members.items[i], sig, &refused) < 0 && result == 0) {
+            *err = refused;
+            result = -1;
+        }
+    }
+    pthread_mutex_unlock(job->lock);
+    pj_pids_free(&members);
+    return result;
+}
+
+/* ---- waiting ---- */
+
+/* Nobody notifies us of a change beside the caller. */
+static int wait_beside(pj_cgroup_job *job, pj_deadline deadline, pj_error *err) {
+    for (int pause = 1;; pause = pause < 16 ? pause * 2 : 20) {
+        pj_pids others = {0};
+        if (pj_cgroup_others(job, &others, err) < 0) {
+            return -1;
+        }
+        bool empty = others.count == 0;
+        pj_pids_free(&others);
+        int left = pj_left_ms(deadline, pause);
+        if (empty || left == 0) {
+            return empty ? 0 : 1;
+        }
+        if (poll(NULL, 0, left) < 0) {
+            return pj_fail(err, errno, "poll");
+        }
+    }
+}
+
+/* cgroup.events can be polled for a change since it was read; at times that is announced 10 ms late (the kernel limits
+ * how often), and a killed group is empty sooner. */
+static int wait_events(pj_dir *dir, pj_deadline deadline, pj_error *err) {
+    int fd = pj_dir_open(dir, "cgroup.events", O_RDONLY);
+    int result = -1;
+    for (int pause = 1;; pause = pause < 32 ? pause * 2 : 50) {
+        char text[256];
+        struct pollfd change = {.fd = fd, .events = POLLPRI};
+        if (fd >= 0 && pread(fd, text, sizeof text, 0) < 0 && errno != ENODEV) { /* from here on poll() sees a change */
+            pj_fail(err, errno, "read cgroup.events");
+            break;
+        }
+        int populated = pj_dir_populated(dir);
+        if (populated < 0) {
+            pj_fail(err, errno, "read cgroup.events");
+            break;
+        }
+        int left = pj_left_ms(deadline, pause);
+        if (populated == 0 || left == 0) {
+            result = populated;
+            break;
+        }
+        if (poll(&change, 1, left) < 0) {
+            pj_fail(err, errno, "poll");
+            break;
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return result;
+}
+
+int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
+    pj_cgroup_job *job = (pj_cgroup_job *)head;
+    char rest[PJ_CGROUP_PATH];
+    bool inside;
+    pj_dir dir;
+    if (pj_cgroup_caller(job, &inside, rest, err) < 0) {
+        return -1;
+    }
+    return inside ? wait_beside(job, deadline, err) : wait_events(pj_leaf(job, &dir), deadline, err);
+}

@@ -1,0 +1,124 @@
+/* Whether the backend works here: by doing, once and for nothing, what create() does. */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "linux/cgroup.h"
+#include "linux/pidref.h"
+
+static const char *const delegate = "start it in a group of its own: `systemd-run --user --scope -p Delegate=yes "
+                                    "COMMAND…`, or let root make a group and "
+                                    "chown its directory, cgroup.procs, cgroup.threads and cgroup.subtree_control";
+static const char *const writable =
+    "mount the cgroup file system writable: `docker run --cgroupns=private` with a writable /sys/fs/cgroup "
+    "(`-v /sys/fs/cgroup:/sys/fs/cgroup:rw`), or a privileged container";
+static const char *const mounted = "mount it: `mount -t cgroup2 none /sys/fs/cgroup` (Linux 4.5 and later)";
+static const char *const reinstall = "install pyjob again: the file belongs to its wheel and must be executable";
+
+__attribute__((format(printf, 3, 4))) static void refuse(pj_probe *out, const char *help, const char *why, ...) {
+    va_list args;
+    va_start(args, why);
+    vsnprintf(out->why, sizeof out->why, why, args);
+    va_end(args);
+    snprintf(out->help, sizeof out->help, "%s", help);
+}
+
+static const char *cure(int code) {
+    return code == EROFS ? writable : delegate;
+}
+
+/* Kernel 6.14 closed the window in which a fork could outrun cgroup.kill. */
+static bool is_atomic(pj_dir *leaf) {
+    struct utsname system;
+    unsigned major = 0, minor = 0;
+    int fd = pj_dir_open(leaf, "cgroup.kill", O_WRONLY);
+    if (fd < 0) {
+        return false;
+    }
+    close(fd);
+    return uname(&system) == 0 && sscanf(system.release, "%u.%u", &major, &minor) == 2 &&
+           (major > 6 || (major == 6 && minor >= 14));
+}
+
+static unsigned promises(pj_dir *leaf) {
+    unsigned all =
+        PJ_INHERITED | PJ_ESCAPE_PROOF | PJ_DIES_WITH_OWNER | PJ_OWN_CHILD | PJ_ASSIGN | PJ_NAMED | PJ_COMPLETE_LIST;
+    return all | (is_atomic(leaf) ? PJ_ATOMIC_KILL : 0) | (pj_pidfd_works() ? PJ_PINNED : 0);
+}
+
+/* Below a threaded group only threads can be: cgroups(7). */
+static bool takes_processes(pj_dir *leaf, const char *where, pj_probe *out) {
+    char type[64] = "";
+    if (pj_dir_read(leaf, "cgroup.type", type, sizeof type) < 0 && errno != ENOENT) { /* none below Linux 4.14 */
+        refuse(out, delegate, "%.120s: cgroup.type cannot be read: %s", where, strerror(errno));
+        return false;
+    }
+    if (*type != '\0' && strcmp(type, "domain\n") != 0) {
+        refuse(out, delegate, "%.120s is a threaded control group, in which no process can be put", where);
+        return false;
+    }
+    return true;
+}
+
+static void try_leaf(int home, const char *where, pj_probe *out) {
+    pj_dir leaf;
+    char name[64];
+    snprintf(name, sizeof name, "pyjob-probe-%ld-%lld", (long)getpid(), (long long)pj_now());
+    if (mkdirat(home, name, 0755) < 0) {
+        int code = errno;
+        refuse(out, cure(code), "no control group can be made in %.120s: %s", where, strerror(code));
+        return;
+    }
+    pj_dir_set(&leaf, home, name);
+    if (fchmodat(home, name, 0755, 0) < 0) {
+        refuse(out, delegate, "%.120s/%s: chmod: %s", where, name, strerror(errno));
+    } else if (faccessat(home, "cgroup.procs", W_OK, AT_EACCESS) < 0) { /* the common ancestor: cgroups(7) */
+        int code = errno;
+        refuse(out, cure(code), "%.120s/cgroup.procs cannot be written: %s", where, strerror(code));
+    } else if (takes_processes(&leaf, where, out)) {
+        out->guarantees = promises(&leaf);
+        out->available = true;
+    }
+    (void)pj_dir_remove(&leaf);
+}
+
+static bool has_guard(const char *guard, pj_probe *out) {
+    struct stat stat_;
+    if (guard && stat(guard, &stat_) == 0 && S_ISREG(stat_.st_mode) &&
+        faccessat(AT_FDCWD, guard, X_OK, AT_EACCESS) == 0) {
+        return true;
+    }
+    refuse(out, reinstall, "the guard %.160s cannot be executed: %s", guard ? guard : "(none)",
+           strerror(guard ? errno : ENOENT));
+    return false;
+}
+
+void pj_cgroup_probe(const char *guard, pj_probe *out) {
+    char path[PJ_CGROUP_PATH], where[PJ_CGROUP_PATH];
+    pj_error err;
+    *out = (pj_probe){0};
+    if (pj_cgroup_own(path, &err) < 0) {
+        refuse(out, mounted, "the caller's own control group is not known: %s: %s", err.call, strerror(err.code));
+        return;
+    }
+    int home = pj_cgroup_open(path, where, &err);
+    if (home < 0) {
+        bool absent = strcmp(err.call, "cgroup2 mount") == 0;
+        refuse(out, absent ? mounted : delegate,
+               absent ? "no mounted cgroup v2 file system shows the group %.150s"
+                      : "the control group %.150s cannot be opened",
+               path);
+        return;
+    }
+    try_leaf(home, where, out);
+    close(home);
+    if (out->available && !has_guard(guard, out)) {
+        out->available = false;
+    }
+}

@@ -1,0 +1,263 @@
+/* Names of jobs: one small file each, in a directory that is this user's alone. Looked at and changed under its flock.
+ */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "linux/cgroup.h"
+
+enum { LOCK_MS = 2000 };
+
+/* ---- the directory ---- */
+
+static bool is_private(const struct stat *stat) {
+    return S_ISDIR(stat->st_mode) && stat->st_uid == geteuid() && (stat->st_mode & 077) == 0;
+}
+
+/* Made if need be; refused where it is a symbolic link, or somebody else's, or open to others. */
+static int open_private(const char *path, pj_error *err) {
+    struct stat stat;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        return pj_fail(err, errno, "mkdir (names of jobs)");
+    }
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return pj_fail(err, errno, "open (names of jobs)");
+    }
+    if (fstat(fd, &stat) < 0 || !is_private(&stat)) {
+        close(fd);
+        return pj_fail(err, EPERM, "directory of the names of jobs is not this user's alone");
+    }
+    return fd;
+}
+
+static int open_directory(pj_error *err) {
+    char path[512];
+    struct stat stat;
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (runtime && *runtime == '/' && strlen(runtime) < 400 && lstat(runtime, &stat) == 0 && is_private(&stat)) {
+        snprintf(path, sizeof path, "%s/pyjob", runtime);
+        return open_private(path, err);
+    }
+    if (geteuid() == 0) {
+        int fd = open_private("/run/pyjob", err);
+        if (fd >= 0 || (err->code != ENOENT && err->code != EROFS)) { /* containers without a /run to write to */
+            return fd;
+        }
+    }
+    snprintf(path, sizeof path, "/tmp/pyjob-%ld", (long)geteuid());
+    return open_private(path, err);
+}
+
+static int lock_directory(pj_error *err) {
+    int fd = open_directory(err);
+    for (int waited = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; waited += 2) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || waited >= LOCK_MS) {
+            int code = errno == EWOULDBLOCK ? ETIMEDOUT : errno;
+            close(fd);
+            return pj_fail(err, code, "flock (names of jobs)");
+        }
+        poll(NULL, 0, 2);
+    }
+    return fd;
+}
+
+/* Explicitly: a child that another thread forked may hold a copy of the descriptor. */
+static void unlock_directory(int fd) {
+    flock(fd, LOCK_UN);
+    close(fd);
+}
+
+/* ---- an entry: five lines, the last of which may hold newlines ---- */
+
+typedef struct {
+    uint64_t inode, namespace;
+    char owner[96]; /* the root's name, or "-" when the owner closed the job and its members live on */
+    char proc[PJ_CGROUP_PATH];
+    char where[PJ_CGROUP_PATH];
+} entry;
+
+/* So that no name is "." or "..". */
+static void file_name(const char *name, char out[160]) {
+    snprintf(out, 160, "job.%s", name);
+}
+
+static bool parse_entry(char *text, entry *out) {
+    char *lines[5];
+    for (int i = 0; i < 5; i++) {
+        lines[i] = text;
+        if (i < 4) {
+            text = strchr(text, '\n');
+            if (!text) {
+                return false;
+            }
+            *text++ = '\0';
+        }
+    }
+    if (strlen(lines[2]) >= sizeof out->owner || strlen(lines[3]) >= sizeof out->proc ||
+        strlen(lines[4]) >= sizeof out->where || lines[3][0] != '/' || lines[4][0] != '/') {
+        return false;
+    }
+    out->inode = strtoull(lines[0], NULL, 10);
+    out->namespace = strtoull(lines[1], NULL, 10);
+    strcpy(out->owner, lines[2]);
+    strcpy(out->proc, lines[3]);
+    strcpy(out->where, lines[4]);
+    return true;
+}
+
+/* 1: read, 0: there is none, or half of one that a crash left, -1: refused. */
+static int read_entry(int directory, const char *name, entry *out, pj_error *err) {
+    char file[160], text[2 * PJ_CGROUP_PATH + 256];
+    file_name(name, file);
+    int fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? 0 : pj_fail(err, errno, "open (name of a job)");
+    }
+    ssize_t size = read(fd, text, sizeof text - 1);
+    int code = errno;
+    close(fd);
+    if (size < 0) {
+        return pj_fail(err, code, "read (name of a job)");
+    }
+    text[size] = '\0';
+    return parse_entry(text, out);
+}
+
+static int write_entry(int directory, const char *name, const entry *what, pj_error *err) {
+    char file[160], text[2 * PJ_CGROUP_PATH + 256];
+    file_name(name, file);
+    int size = snprintf(text, sizeof text, "%" PRIu64 "\n%" PRIu64 "\n%s\n%s\n%s", what->inode, what->namespace,
+                        what->owner, what->proc, what->where);
+    int fd = openat(directory, file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return pj_fail(err, errno, "open (name of a job)");
+    }
+    ssize_t written = write(fd, text, (size_t)size);
+    int code = written < 0 ? errno : ENOSPC;
+    close(fd);
+    if (written != size) {
+        unlinkat(directory, file, 0);
+        return pj_fail(err, code, "write (name of a job)");
+    }
+    return 0;
+}
+
+/* Its leaf, if the job is one: the very directory of then, with members or with an owner who may get some. -1: no such
+ * job; -2: a refused look. */
+static int open_leaf(const entry *what, pj_error *err) {
+    pj_dir dir;
+    struct stat stat;
+    int fd = open(what->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        if (errno == ENOENT) {
+            return -1;
+        }
+        pj_fail(err, errno, "open (cgroup)");
+        return -2;
+    }
+    if (fstat(fd, &stat) == 0 && (uint64_t)stat.st_ino == what->inode) {
+        pj_dir_set(&dir, fd, "");
+        bool owned = strcmp(what->owner, "-") != 0 && pj_root_owner_lives(what->owner);
+        if (owned || pj_dir_populated(&dir) != 0) {
+            return fd;
+        }
+    }
+    close(fd);
+    return -1;
+}
+
+/* ---- what others call ---- */
+
+static int claim(int directory, const char *name, const entry *made, pj_error *err) {
+    entry former;
+    int known = read_entry(directory, name, &former, err);
+    if (known < 0) {
+        return -1;
+    }
+    int leaf = known ? open_leaf(&former, err) : -1;
+    if (leaf >= 0) {
+        close(leaf);
+        return pj_fail(err, EEXIST, "name of a job");
+    }
+    return leaf == -2 ? -1 : write_entry(directory, name, made, err);
+}
+
+int pj_name_claim(const char *name, const pj_cgroup_job *job, pj_error *err) {
+    entry made = {.inode = job->inode, .namespace = job->namespace};
+    snprintf(made.owner, sizeof made.owner, "%s", job->root->name);
+    if ((size_t)snprintf(made.proc, sizeof made.proc, "%s", job->proc) >= sizeof made.proc ||
+        (size_t)snprintf(made.where, sizeof made.where, "%s/%s", job->root->where, job->path) >= sizeof made.where) {
+        return pj_fail(err, ENAMETOOLONG, "name of a job");
+    }
+    int directory = lock_directory(err);
+    if (directory < 0) {
+        return -1;
+    }
+    int result = claim(directory, name, &made, err);
+    unlock_directory(directory);
+    return result;
+}
+
+static int find(const entry *found, pj_cgroup_job *job, pj_error *err) {
+    uint64_t namespace;
+    if (pj_cgroup_namespace(&namespace, err) < 0) {
+        return -1;
+    }
+    if (namespace != found->namespace) {
+        return pj_fail(err, EXDEV, "cgroup namespace of the job");
+    }
+    int leaf = open_leaf(found, err);
+    if (leaf < 0) {
+        return leaf == -1 ? pj_fail(err, ENOENT, "name of a job") : -1;
+    }
+    job->proc = strdup(found->proc);
+    if (!job->proc) {
+        close(leaf);
+        return pj_fail(err, ENOMEM, "strdup");
+    }
+    job->base = leaf;
+    job->namespace = namespace;
+    job->inode = found->inode;
+    return 0;
+}
+
+int pj_name_find(const char *name, pj_cgroup_job *job, pj_error *err) {
+    entry found;
+    int directory = lock_directory(err);
+    if (directory < 0) {
+        return -1;
+    }
+    int known = read_entry(directory, name, &found, err);
+    int result = known == 1 ? find(&found, job, err) : known == 0 ? pj_fail(err, ENOENT, "name of a job") : -1;
+    unlock_directory(directory);
+    return result;
+}
+
+void pj_name_drop(const char *name, const pj_cgroup_job *job, bool empty) {
+    char file[160];
+    entry found;
+    pj_error ignored;
+    int directory = lock_directory(&ignored);
+    if (directory < 0) {
+        return; /* the next claim sees that the leaf is gone */
+    }
+    if (read_entry(directory, name, &found, &ignored) == 1 && found.inode == job->inode) {
+        if (empty) {
+            file_name(name, file);
+            unlinkat(directory, file, 0);
+        } else {
+            strcpy(found.owner, "-");
+            (void)write_entry(directory, name, &found, &ignored);
+        }
+    }
+    unlock_directory(directory);
+}

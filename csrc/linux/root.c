@@ -1,0 +1,221 @@
+#define _GNU_SOURCE 1
+#include "linux/root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "linux/guard.h"
+#include "linux/pidref.h"
+#include "linux/procfs.h"
+
+enum { SWEPT_MOST = 16, SWEEP_MS = 100, GUARD_READY_MS = 5000 };
+
+/* ---- names: pyjob-<PID namespace>-<pid>-<start time>[.<another of this process>] ---- */
+
+static int pid_namespace(unsigned long *out, pj_error *err) {
+    struct stat stat_;
+    if (stat("/proc/self/ns/pid", &stat_) < 0) {
+        return pj_fail(err, errno, "stat /proc/self/ns/pid");
+    }
+    *out = (unsigned long)stat_.st_ino;
+    return 0;
+}
+
+/* In another PID namespace, or hidden from us, it lives as far as we know. */
+bool pj_root_owner_lives(const char *name) {
+    unsigned long named, own;
+    long long pid;
+    unsigned long long start;
+    pj_stat stat;
+    pj_error err;
+    if (sscanf(name, "pyjob-%lu-%lld-%llu", &named, &pid, &start) != 3) {
+        return true;
+    }
+    if (pid_namespace(&own, &err) < 0 || named != own) {
+        return true;
+    }
+    if (pj_procfs_stat(pid, &stat, &err) < 0) {
+        return err.code != ESRCH;
+    }
+    return stat.start == start && !pj_stat_dead(&stat);
+}
+
+typedef struct {
+    int count;
+} swept;
+
+/* Does what a guard would have done: somebody killed it together with its owner. */
+static int sweep_orphan(pj_dir *dir, unsigned depth, void *arg) {
+    (void)depth;
+    swept *all = arg;
+    const char *name = pj_dir_name(dir);
+    if (strncmp(name, "pyjob-", 6) != 0 || pj_root_owner_lives(name)) {
+        return 0;
+    }
+    int fd = pj_dir_open(dir, NULL, O_RDONLY | O_DIRECTORY);
+    int lock = fd < 0 ? -1 : pj_sweep_trylock(fd);
+    if (lock >= 0) {
+        pj_sweep(fd, SWEEP_MS / SWEPT_MOST);
+        close(lock);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ++all->count >= SWEPT_MOST;
+}
+
+/* ---- the root ---- */
+
+void pj_root_unref(pj_root *root) {
+    if (!root || atomic_fetch_sub(&root->refs, 1) != 1) {
+        return;
+    }
+    for (pj_lingerer *next, *at = root->lingering; at; at = next) {
+        next = at->next;
+        free(at);
+    }
+    if (root->fd >= 0) {
+        close(root->fd);
+    }
+    if (root->home >= 0) {
+        close(root->home);
+    }
+    if (root->guarded) {
+        pj_process_close(&root->guard);
+    }
+    free(root->path);
+    free(root->where);
+    free(root);
+}
+
+static char *join(const char *directory, const char *name) {
+    size_t length = strlen(directory), size = length + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path) {
+        snprintf(path, size, "%s%s%s", directory, length == 1 ? "" : "/", name);
+    }
+    return path;
+}
+
+/* More than one root of this process: another interpreter's, or one of before an execve(). */
+static int make_directory(pj_root *root, pj_error *err) {
+    unsigned long namespace;
+    pj_stat self;
+    if (pid_namespace(&namespace, err) < 0 || pj_procfs_stat(getpid(), &self, err) < 0) {
+        return -1;
+    }
+    int size = snprintf(root->name, sizeof root->name, "pyjob-%lu-%ld-%llu", namespace, (long)getpid(),
+                        (unsigned long long)self.start);
+    for (unsigned another = 1; mkdirat(root->home, root->name, 0755) < 0; another++) {
+        if (errno != EEXIST || another > 1000) {
+            return pj_fail(err, errno, "mkdir (cgroup)");
+        }
+        snprintf(root->name + size, sizeof root->name - (size_t)size, ".%u", another);
+    }
+    root->fd = openat(root->home, root->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root->fd < 0 || fchmod(root->fd, 0755) < 0) { /* whatever the umask says */
+        return pj_fail(err, errno, root->fd < 0 ? "open (cgroup)" : "fchmod (cgroup)");
+    }
+    return 0;
+}
+
+static int fill(pj_root *root, pj_error *err) {
+    char path[PJ_CGROUP_PATH], where[PJ_CGROUP_PATH];
+    if (pj_cgroup_namespace(&root->namespace, err) < 0 || pj_cgroup_own(path, err) < 0) {
+        return -1;
+    }
+    root->home = pj_cgroup_open(path, where, err);
+    if (root->home < 0) {
+        return -1;
+    }
+    pj_dir home;
+    swept all = {0};
+    pj_dir_set(&home, root->home, "");
+    pj_dir_each(&home, 0, sweep_orphan, &all);
+    if (make_directory(root, err) < 0) {
+        return -1;
+    }
+    root->path = join(path, root->name);
+    root->where = join(where, root->name);
+    return root->path && root->where ? 0 : pj_fail(err, ENOMEM, "malloc");
+}
+
+int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err) {
+    if (!platform->root) {
+        pj_root *root = calloc(1, sizeof *root);
+        if (!root) {
+            return pj_fail(err, ENOMEM, "calloc");
+        }
+        atomic_init(&root->refs, 1);
+        root->owner = getpid();
+        root->home = root->fd = -1;
+        if (fill(root, err) < 0) {
+            if (root->fd >= 0) {
+                unlinkat(root->home, root->name, AT_REMOVEDIR);
+            }
+            pj_root_unref(root);
+            return -1;
+        }
+        platform->root = root;
+    }
+    *out = platform->root;
+    return 0;
+}
+
+void pj_root_forget(pj_platform *platform) {
+    pj_root_unref(platform->root);
+    platform->root = NULL;
+}
+
+/* ---- what waits to be removed ---- */
+
+void pj_root_linger(pj_root *root, const char *path) {
+    size_t size = strlen(path) + 1;
+    pj_lingerer *waiting = malloc(sizeof *waiting + size);
+    if (!waiting) {
+        return; /* the guard, or the next owner's sweep, removes it in the end */
+    }
+    memcpy(waiting->path, path, size);
+    waiting->next = root->lingering;
+    root->lingering = waiting;
+}
+
+void pj_root_tidy(pj_root *root, unsigned most) {
+    for (unsigned i = 0; i < most && root->lingering; i++) {
+        pj_dir dir;
+        pj_lingerer *first = root->lingering;
+        root->lingering = first->next;
+        if (!pj_dir_set(&dir, root->fd, first->path) || pj_dir_remove(&dir) == 0) {
+            free(first);
+            continue;
+        }
+        pj_lingerer **last = &root->lingering; /* to the end, so that all get their turn */
+        while (*last) {
+            last = &(*last)->next;
+        }
+        first->next = NULL;
+        *last = first;
+    }
+}
+
+void pj_root_retire(pj_platform *platform, pj_root *root) {
+    if (root->jobs > 0 || root->guarded || platform->root != root) {
+        return;
+    }
+    while (root->pooled > 0) {
+        char name[32];
+        snprintf(name, sizeof name, PJ_LEAF_PREFIX "%lu", root->pool[--root->pooled]);
+        unlinkat(root->fd, name, AT_REMOVEDIR);
+    }
+    pj_root_tidy(root, 1000);
+    if (unlinkat(root->home, root->name, AT_REMOVEDIR) == 0) {
+        pj_root_forget(platform);
+    }
+}

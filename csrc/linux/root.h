@@ -1,0 +1,71 @@
+/* The owner's root: the directory below the caller's own group that holds this process's leaves, with its guard, and
+ * the empty leaves that are kept for use again. One per process, made with the first job; jobs hold a reference. */
+#ifndef PJ_LINUX_ROOT_H
+#define PJ_LINUX_ROOT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "core/backend.h"
+#include "linux/cgroupfs.h"
+
+enum { PJ_POOL = 8 };
+
+typedef struct pj_lingerer { /* a directory that waits until nobody lives in it */
+    struct pj_lingerer *next;
+    char path[]; /* from the root */
+} pj_lingerer;
+
+typedef struct {
+    atomic_uint refs;
+    pid_t owner; /* whose it is: a forked child only lets go of it */
+    int home;    /* the group that the caller was in */
+    int fd;      /* `name` in it */
+    char name[96];
+    char *path;         /* as /proc/PID/cgroup shows it */
+    char *where;        /* in the file system */
+    uint64_t namespace; /* in which `path` means something */
+
+    /* All below only with the platform's lock held. */
+    pj_process guard;
+    bool guarded;
+    unsigned jobs; /* open ones */
+    unsigned held; /* of those, how many took the caller in */
+    unsigned long made;
+    unsigned long pool[PJ_POOL]; /* numbers of empty leaves, exactly as they were made */
+    unsigned pooled;
+    pj_lingerer *lingering;
+} pj_root;
+
+typedef struct pj_text {
+    struct pj_text *next;
+    char text[];
+} pj_text;
+
+struct pj_platform {
+    /* Held by whatever changes the below, moves the caller, or kills where the caller might be. Never while waiting. */
+    pthread_mutex_t lock;
+    pj_root *root;
+    pj_text *texts; /* names of failed calls that contain a path: pj_error wants them to live on */
+};
+
+/* With the lock held. The root in use, made if need be; the caller gets no reference of its own. */
+int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err);
+void pj_root_forget(pj_platform *platform); /* somebody removed it: the next pj_root_get() makes another */
+void pj_root_unref(pj_root *root);          /* without a lock: closes and frees, removes nothing */
+
+/* With the lock held. Starts a guard unless one is alive. */
+int pj_root_guard(pj_platform *platform, pj_root *root, const char *guard, pj_error *err);
+
+/* With the lock held: to remove a directory when it is empty; and a look at a few of those that wait. */
+void pj_root_linger(pj_root *root, const char *path);
+void pj_root_tidy(pj_root *root, unsigned most);
+
+/* With the lock held, when the last job was closed: a root without a guard is removed, as nobody else would. */
+void pj_root_retire(pj_platform *platform, pj_root *root);
+
+/* Whether the owner named by a root's name lives, as far as we can tell: in doubt, it does. */
+bool pj_root_owner_lives(const char *name);
+
+#endif
