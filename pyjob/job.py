@@ -505,9 +505,6 @@ if hasattr(os, "register_at_fork"):
 def _at_exit() -> None:
     """Ends, as far as 5 s suffice, the jobs that nobody else would end: those without the guarantee dies_with_owner."""
     deadline = time.monotonic() + _CLOSE_SECONDS
-    if sys.platform == "win32":  # a kill-on-close job that holds us would take us along with a wrong exit code
-        for job in reversed(_enclosing.copy()):
-            _quietly(job.close)
     jobs = [job._core for job in _live() if not job.closed and not job.guarantees.dies_with_owner]
     promised = {name: guarantees.bits_of(name) for name in {native.backend for native in _kept}}
     jobs += [native for native in _kept if not promised[native.backend] & _DIES_WITH_OWNER]
