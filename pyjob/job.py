@@ -57,11 +57,12 @@ class Job:
     forked from the owner every method but close() raises JobClosedError.
     """
 
-    __slots__ = ("__weakref__", "_bits", "_core", "_name", "_opened", "_parent", "_private", "_required")
+    __slots__ = ("__weakref__", "_above", "_bits", "_core", "_name", "_opened", "_parent", "_private", "_required")
 
     _core: _native.Job
     _name: str | None
-    _parent: Job | None
+    _parent: Job | None  # what keeps it alive
+    _above: weakref.ref[Job] | None  # which one it is
     _bits: int | None  # of the backend; None: not looked at yet
     _required: int
     _opened: bool  # by name: somebody else owns it
@@ -124,16 +125,16 @@ class Job:
         self._opened = False
         self._private = getattr(self, "_private", False)
         needed = wanted | (_NAMED if name is not None else 0)
-        self._parent = parent if parent is not None else _surrounding(backend, needed)
-        if self._parent is None:
+        self._parent = around = parent if parent is not None else _surrounding(backend, needed)
+        self._above = None if around is None else weakref.ref(around)
+        if around is None:
             self._core, self._bits = guarantees.create(backend, needed, name, keep)
         else:
-            self._bits = self._parent._look() if needed else self._parent._bits
+            self._bits = around._look() if needed else around._bits
             if self._bits is not None and needed & ~self._bits:
-                raise guarantees.unsupported(self._parent.backend, needed)
+                raise guarantees.unsupported(around.backend, needed)
             with translated:
-                inside = self._parent._core
-                self._core = _native.Job.create(inside.backend, inside, name, keep, _guard.PATH)
+                self._core = _native.Job.create(around.backend, around._core, name, keep, _guard.PATH)
         _open[id(self)] = weakref.ref(self)
 
     @classmethod
@@ -150,7 +151,7 @@ class Job:
                 with translated:
                     self._core = _native.Job.open(backend, name)
                 self._name = name
-                self._parent = None
+                self._parent = self._above = None
                 self._bits = bits
                 self._required = 0
                 self._opened = True
@@ -167,7 +168,11 @@ class Job:
     @property
     def parent(self) -> Job | None:
         """The job that this one lies in: the one given, or the one that this process had entered by assign_self()."""
-        return self._parent
+        return self._parent if self._parent is not None or self._above is None else self._above()
+
+    def _loosen(self) -> None:
+        """Its Popen was dropped, though the program runs on: that must not keep the job around it alive."""
+        self._parent = None
 
     @property
     def backend(self) -> str:
@@ -199,10 +204,10 @@ class Job:
 
     def _ancestors(self) -> list[Job]:
         found: list[Job] = []
-        above = self._parent
+        above = self.parent
         while above is not None:
             found.append(above)
-            above = above._parent
+            above = above.parent
         return found
 
     def __repr__(self) -> str:
@@ -409,15 +414,14 @@ class Job:
                 raise
             _note(value, f"closing the job failed as well: {error}")
 
-    def __del__(
-        self, _warn: Any = warnings.warn, _open: Any = _open, _native_lost: Any = lambda native: _hand_over(native)
-    ) -> None:
+    def __del__(self, _warn: Any = warnings.warn, _open: Any = _open, _ending: Any = sys.is_finalizing) -> None:
         native = getattr(self, "_core", None)
         if native is None or native.closed:  # closed: also in a forked child, where nothing happens
             return
         _open.pop(id(self), None)
         if self._private:
-            _native_lost(native)
+            if not _ending():  # else it ends with the process at once
+                _hand_over(native)
             return
         if not self._opened:
             _warn(f"unclosed job {self!r}", ResourceWarning, source=self)
