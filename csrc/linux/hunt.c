@@ -10,7 +10,8 @@
 #include "linux/view.h"
 
 enum {
-    QUIET = 2,      /* passes in a row without news, since one look at a moving tree can miss somebody */
+    QUIET = 2,      /* passes in a row without news after which nobody runs: a SIGSTOP does not undo a fork under way */
+    QUIET_BUSY = 8, /* the same where strangers come and go so fast that each look may have missed somebody */
     FEWEST = 3,     /* passes when there is no time: one to find, two to be sure */
     MOST = 100,     /* passes until we kill whom we hold, though others still appear (an unstoppable parent forks on) */
     TICK_MS = 20,   /* longer than a clock tick of /proc's start times */
@@ -42,59 +43,51 @@ static int unpin_all(hunt *h, pj_error *err) {
     }
     for (size_t at = 0; at < h->hold.count; at++) {
         pj_held *held = &h->hold.items[at];
-        bool alive = false;
+        bool alive = true;
         if (held->process.handle >= 0 && pj_process_alive(&held->process, &alive, err) < 0) {
             return -1;
         }
-        if (held->process.handle >= 0 && !alive) {
-            held->ended = true;
-        } else {
-            pj_process_close(&held->process);
-        }
+        held->ended = held->ended || !alive;
+        pj_process_close(&held->process);
     }
-    pj_hold_sweep(&h->hold);
     h->pins = 0;
     return 0;
 }
 
-static bool is_full(const pj_error *err) {
-    return err->code == EMFILE || err->code == ENFILE;
+/* After a failure: whether it was for want of descriptors, and we gave up ours, so that the step can be tried again. */
+static bool relieve(hunt *h, pj_error *err) {
+    if ((err->code != EMFILE && err->code != ENFILE) || h->pins == 0) {
+        return false;
+    }
+    h->most_pins = h->pins / 2 + 1; /* leave some for /proc */
+    return unpin_all(h, err) == 0;
 }
 
-/* A pidfd, or -1 where there are none. Short of descriptors we give up those that we keep. */
-static int pin(hunt *h, pj_pid pid, intptr_t *out, pj_error *err) {
-    if (h->pins >= h->most_pins && unpin_all(h, err) < 0) {
+static int prove(const hunt *h, const pj_process *process, pj_error *err) {
+    pj_stat stat;
+    bool alive;
+    if (pj_procfs_stat_at(h->view.proc, process->pid, &stat, err) < 0 || pj_process_alive(process, &alive, err) < 0) {
         return -1;
     }
-    int fd = pj_pidfd_open(pid, err);
-    if (fd == -2 && is_full(err) && h->pins > 0) {
-        h->most_pins = h->pins / 2 + 1; /* leave room for the descriptors of /proc */
-        if (unpin_all(h, err) < 0) {
+    return alive && stat.start == process->created ? 0 : pj_fail(err, ESRCH, "pidfd_open");
+}
+
+/* A handle for one act on somebody we hold: ours, or a new one that is proved by the start time. ESRCH: it ended. It
+ * takes no more descriptors than stop_one() does, so that whoever could be stopped can be continued. */
+static int grip(hunt *h, const pj_held *held, pj_process *out, pj_error *err) {
+    pj_process process = held->process;
+    while (process.handle < 0) {
+        process.handle = pj_pidfd_open(process.pid, err);
+        if (process.handle != -2 && prove(h, &process, err) == 0) {
+            break;
+        }
+        pj_process_close(&process);
+        process.handle = -1;
+        if (!relieve(h, err)) {
             return -1;
         }
-        fd = pj_pidfd_open(pid, err);
     }
-    if (fd == -2) {
-        return -1;
-    }
-    *out = fd;
-    return 0;
-}
-
-/* A handle for one act on somebody we hold: ours, or a new one that is proved by the start time. ESRCH: it ended. */
-static int grip(const pj_held *held, pj_process *out, pj_error *err) {
-    *out = held->process;
-    if (out->handle >= 0) {
-        return 0;
-    }
-    if (pj_process_open(held->process.pid, out, err) < 0) {
-        return -1;
-    }
-    if (out->created != held->process.created) {
-        bool hidden = out->created == 0;
-        pj_process_close(out);
-        return pj_fail(err, hidden ? EACCES : ESRCH, "pidfd_open");
-    }
+    *out = process;
     return 0;
 }
 
@@ -105,10 +98,10 @@ static void ungrip(const pj_held *held, pj_process *process) {
 }
 
 /* *sent: it got the signal; else it has ended, or may not be signalled. */
-static int signal_held(pj_held *held, int sig, bool *sent, pj_error *err) {
+static int signal_held(hunt *h, pj_held *held, int sig, bool *sent, pj_error *err) {
     pj_process process;
     *sent = false;
-    if (grip(held, &process, err) < 0) {
+    if (grip(h, held, &process, err) < 0) {
         held->ended = err->code == ESRCH;
         return held->ended ? 0 : -1;
     }
@@ -150,9 +143,9 @@ static outcome stop_pinned(hunt *h, const pj_process *process, pj_error *err) {
 }
 
 /* Pins, verifies, stops: in this order, so that it is a member that stops, and no other. */
-static outcome stop_one(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
-    pj_process process = {.pid = pid, .handle = -1, .created = start};
-    if (pin(h, pid, &process.handle, err) < 0) {
+static outcome try_stop(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
+    pj_process process = {.pid = pid, .handle = pj_pidfd_open(pid, err), .created = start};
+    if (process.handle == -2) {
         return err->code == ESRCH ? LOST : FAILED;
     }
     outcome result = stop_pinned(h, &process, err);
@@ -165,21 +158,34 @@ static outcome stop_one(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
     return result;
 }
 
+static outcome stop_one(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
+    if (h->pins >= h->most_pins && unpin_all(h, err) < 0) {
+        return FAILED;
+    }
+    outcome result;
+    do {
+        result = try_stop(h, pid, start, err);
+    } while (result == FAILED && relieve(h, err));
+    return result;
+}
+
 /* Somebody we hold, seen again. A waker or a late stop: it gets another SIGSTOP, and no pass is quiet before it stands.
  */
-static int see_held(pj_held *held, const pj_stat *line, bool *quiet, pj_error *err) {
+static int see_held(hunt *h, pj_held *held, const pj_stat *line, bool *quiet, pj_error *err) {
     bool sent;
     if (held->killed || (line->state != 'R' && line->state != 'S')) {
         return 0;
     }
     *quiet = false;
-    return signal_held(held, SIGSTOP, &sent, err);
+    return signal_held(h, held, SIGSTOP, &sent, err);
 }
 
 /* One look, and a stop for each member that is new. *living: members seen, whether or not we could stop them. */
 static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
-    if (pj_view_look(&h->view, err) < 0) {
-        return -1;
+    while (pj_view_look(&h->view, err) < 0) {
+        if (!relieve(h, err)) {
+            return -1;
+        }
     }
     *quiet = true;
     *living = 0;
@@ -192,7 +198,7 @@ static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
         ++*living;
         pj_held *held = pj_hold_find(&h->hold, line->pid);
         if (held && held->process.created == line->start) {
-            if (see_held(held, line, quiet, err) < 0) {
+            if (see_held(h, held, line, quiet, err) < 0) {
                 return -1;
             }
             continue;
@@ -206,11 +212,11 @@ static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
     return 0;
 }
 
-/* Stops all members. *empty: there were none, by two looks in a row. */
+/* Stops all members. *empty: there were none, by as many looks in a row as it takes to be sure. */
 static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
-    int quiet = 0;
+    int quiet = 0, sure = 0;
     size_t living = 0;
-    for (int passes = 0; quiet < QUIET && passes < MOST; passes++) {
+    for (int passes = 0; sure < QUIET && quiet < QUIET_BUSY && passes < MOST; passes++) {
         bool still;
         if (passes >= FEWEST && pj_now() >= deadline) {
             break;
@@ -219,8 +225,9 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
             return -1;
         }
         quiet = still ? quiet + 1 : 0;
+        sure = !still ? 0 : h->view.table.moving ? sure : sure + 1;
     }
-    *empty = quiet == QUIET && living == 0 && h->hold.count == 0;
+    *empty = quiet >= QUIET && living == 0 && h->hold.count == 0;
     return 0;
 }
 
@@ -234,7 +241,7 @@ static int kill_all(hunt *h, bool *progress, pj_error *err) {
         if (held->killed || held->ended) {
             continue;
         }
-        if (signal_held(held, SIGKILL, &sent, err) < 0) {
+        if (signal_held(h, held, SIGKILL, &sent, err) < 0) {
             return -1;
         }
         if (sent) {
@@ -247,9 +254,9 @@ static int kill_all(hunt *h, bool *progress, pj_error *err) {
     return 0;
 }
 
-static int await_one(const hunt *h, pj_held *held, pj_deadline deadline, pj_error *err) {
+static int await_one(hunt *h, pj_held *held, pj_deadline deadline, pj_error *err) {
     pj_process process;
-    if (grip(held, &process, err) < 0) {
+    if (grip(h, held, &process, err) < 0) {
         held->ended = err->code == ESRCH;
         return held->ended ? 0 : -1;
     }
@@ -284,7 +291,7 @@ static int note(pj_pids *list, pj_pid pid, pj_error *err) {
 
 static int find_survivors(hunt *h, pj_pids *out, pj_error *err) {
     pj_pid self = getpid();
-    for (int looks = 0; looks < QUIET && out->count == 0; looks++) {
+    for (int looks = 0; looks < FEWEST && out->count == 0; looks++) {
         if (pj_view_look(&h->view, err) < 0) {
             return -1;
         }
@@ -339,7 +346,7 @@ static void let_run(hunt *h) {
         pj_held *held = &h->hold.items[at];
         bool sent;
         if (held->stopped && !held->killed && !held->ended) {
-            signal_held(held, SIGCONT, &sent, &unused);
+            signal_held(h, held, SIGCONT, &sent, &unused);
         }
     }
 }

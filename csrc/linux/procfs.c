@@ -9,6 +9,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "core/deadline.h"
+
 enum {
     PROC_MAGIC = 0x9fa0,        /* PROC_SUPER_MAGIC, statfs(2) */
     KERNEL_THREAD = 0x00200000, /* PF_KTHREAD, include/linux/sched.h */
@@ -23,6 +25,9 @@ enum {
     FIELD_EXIT_CODE = 52,
     LINE = 2048, /* 52 fields of at most 21 bytes, and a name of at most 64 */
     LOOKS = 3,
+    ROUNDS = 64,   /* that follow new PIDs */
+    SPAN = 4096,   /* more of them are not worth it */
+    REST = 200000, /* nanoseconds */
 };
 
 /* A decimal number, perhaps negative, of at most 64 bits; advances *at only on success. */
@@ -309,21 +314,99 @@ static int scan_batch(int proc, const char *batch, size_t length, pj_table *tabl
     return 0;
 }
 
+static int walk(int proc, pj_table *table, pj_error *err) {
+    char batch[4096]; /* small: the numbers in it are younger when their turn comes, and so is the guard's stack */
+    long length;
+    while ((length = syscall(SYS_getdents64, proc, batch, sizeof batch)) != 0) {
+        if (length < 0) {
+            return pj_fail(err, errno, "getdents64(/proc)");
+        }
+        if (scan_batch(proc, batch, (size_t)length, table, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The PID given out last in our namespace: the end of /proc/loadavg. 0: unknown, as where lxcfs has put its own file
+ * there. */
+static pj_pid last_pid(int proc) {
+    char text[128];
+    struct statfs kind;
+    int fd = openat(proc, "loadavg", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t length = fstatfs(fd, &kind) == 0 && kind.f_type == PROC_MAGIC ? read(fd, text, sizeof text) : 0;
+    close(fd);
+    ssize_t end = length > 0 && text[length - 1] == '\n' ? length - 1 : length;
+    ssize_t begin = end;
+    while (begin > 0 && text[begin - 1] != ' ') {
+        begin--;
+    }
+    pj_pid pid;
+    return end > 0 && take_pid(text + begin, (size_t)(end - begin), &pid) ? pid : 0;
+}
+
+/* Looks at the PIDs of (from, to]. *missing: how many of them nobody has, or has not yet. */
+static int scan_range(int proc, pj_pid from, pj_pid to, pj_table *table, int *missing, pj_error *err) {
+    *missing = 0;
+    for (pj_pid pid = from + 1; pid <= to; pid++) {
+        pj_stat stat;
+        if (pj_table_find(table, pid)) {
+            continue;
+        }
+        if (read_stat(proc, pid, &stat, err) < 0) {
+            if (!is_gone(err) && !is_refused(err)) {
+                return -1;
+            }
+            ++*missing;
+        } else if (!stat.thread && !add(table, &stat)) {
+            return pj_fail(err, ENOMEM, "realloc");
+        }
+    }
+    return 0;
+}
+
+/* A PID is given out a little before its process shows, so the missing ones get a second look after a rest. */
+static int follow(int proc, pj_pid from, pj_table *table, pj_error *err) {
+    pj_pid before = from;
+    int missing = 0;
+    bool rested = false;
+    table->moving = true;
+    for (int round = 0; from != 0 && round < ROUNDS; round++) {
+        pj_pid to = last_pid(proc);
+        if (to < from || to - from > SPAN) {
+            return 0; /* unknown; or the numbers began anew */
+        }
+        if (to > from) {
+            before = from;
+            rested = false;
+        } else if (missing == 0 || rested) {
+            table->moving = false;
+            return 0;
+        } else {
+            pj_sleep(REST);
+            rested = true;
+        }
+        from = to;
+        if (scan_range(proc, before, to, table, &missing, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int pj_procfs_scan(pj_table *out, pj_error *err) {
     out->count = out->hidden = 0;
     int proc = pj_procfs_open(err);
     if (proc < 0) {
         return -1;
     }
-    char batch[4096]; /* small: the numbers in it are younger when their turn comes, and so is the guard's stack */
-    long length;
-    int status = 0;
-    while (status == 0 && (length = syscall(SYS_getdents64, proc, batch, sizeof batch)) != 0) {
-        if (length < 0) {
-            status = pj_fail(err, errno, "getdents64(/proc)");
-        } else {
-            status = scan_batch(proc, batch, (size_t)length, out, err);
-        }
+    pj_pid last = last_pid(proc);
+    int status = walk(proc, out, err);
+    if (status == 0) {
+        status = follow(proc, last, out, err);
     }
     close(proc);
     return status;

@@ -43,9 +43,13 @@ typedef struct {
     pj_stat *items;
     size_t count, room;
     size_t hidden; /* seen by number only: their stat is refused (hidepid=1) */
+    bool moving;   /* some may have been missed, for processes came and went until the end of the scan */
 } pj_table;
 
-int pj_procfs_scan(pj_table *out, pj_error *err); /* *out: an empty table, or one whose memory is used again */
+/* *out: an empty table, or one whose memory is used again. One walk through /proc misses whoever is born behind it; the
+ * scan follows the PIDs that are given out meanwhile, until there are none. If not moving, whoever lived all the time
+ * is in it, and of a line of forks and exits at least one. */
+int pj_procfs_scan(pj_table *out, pj_error *err);
 const pj_stat *pj_table_find(const pj_table *table, pj_pid pid); /* NULL: not there */
 void pj_table_free(pj_table *table);
 

@@ -42,38 +42,14 @@ int pj_forest_list(const pj_forest *forest, pj_pids *out, pj_error *err) {
     return list(forest, 0, out, err);
 }
 
-/* Whether the pinned process is one of these, pinned as well: two that live and have the same PID are one. */
-static int is_among(const pj_process *process, const pj_process *these, size_t count, bool *out, pj_error *err) {
-    *out = false;
-    for (size_t at = 0; at < count && !*out; at++) {
-        if (these[at].pid == process->pid && pj_process_alive(&these[at], out, err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
-    bool root, spared, member = false;
-    pj_view view = {.proc = -1};
-    if (is_among(process, forest->roots, forest->root_count, &root, err) < 0 ||
-        is_among(process, forest->spared, forest->spared_count, &spared, err) < 0) {
-        return -1;
-    }
-    int status = 0;
-    if (root || spared) {
-        status = root && forest->with_roots ? pj_process_alive(process, &member, err) : 0;
-    } else {
-        pj_stat now;
-        status = pj_view_open(&view, forest, NULL, err);
-        if (status == 0) {
-            status = pj_view_verify(&view, process, &member, &now, err);
-        }
-        pj_view_close(&view);
-    }
+    pj_view view;
+    pj_stat now;
+    int status = pj_view_open(&view, forest, NULL, err);
     if (status == 0) {
-        *out = member;
+        status = pj_view_verify(&view, process, out, &now, err);
     }
+    pj_view_close(&view);
     return status;
 }
 

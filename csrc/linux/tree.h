@@ -1,5 +1,5 @@
-/* Trees by parentage, and how they are ended: stop, scan, until nobody new is found, then kill. A stopped process cannot
- * fork, and SIGKILL works on it. Shared by kill_tree, the reaper backend and the guard (no libc). */
+/* Trees by parentage, and how they are ended: stop, scan, until nobody new is found, then kill. A stopped process
+ * cannot fork, and SIGKILL works on it. Shared by kill_tree, the reaper backend and the guard (no libc). */
 #ifndef PJ_LINUX_TREE_H
 #define PJ_LINUX_TREE_H
 
@@ -25,8 +25,8 @@ int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool 
 int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err);
 
 /* Ends all members. 0: none lives; 1: the deadline passed, *survivors names who is left (those included who may not be
- * signalled). A deadline that has passed already still means one whole attempt, without waiting for the deaths. Keeps no
- * state: call it again for another attempt. *killed (or NULL): whom we killed, appended in no order, also on error.
+ * signalled). A deadline that has passed already still means one whole attempt, without waiting for the deaths. Keeps
+ * no state: call it again for another attempt. *killed (or NULL): whom we killed, appended in no order, also on error.
  * On an error nobody is left stopped who was running before. EINTR is not returned: a signal shortens no attempt. */
 int pj_forest_kill(const pj_forest *forest, pj_deadline deadline, pj_pids *killed, pj_pids *survivors, pj_error *err);
 

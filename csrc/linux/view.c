@@ -158,6 +158,31 @@ int pj_view_descends(const pj_view *view, const pj_stat *first, bool *out, pj_er
     return pj_fail(err, EAGAIN, "read(/proc/PID/stat): the tree moves too fast");
 }
 
+/* Two that live and have the same PID are one. */
+static int is_among(const pj_process *these, size_t count, pj_pid pid, bool *out, pj_error *err) {
+    *out = false;
+    for (size_t at = 0; at < count && !*out; at++) {
+        if (these[at].pid == pid && pj_process_alive(&these[at], out, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int is_member(const pj_view *view, const pj_stat *stat, bool *out, pj_error *err) {
+    const pj_forest *forest = view->forest;
+    bool root, spared;
+    if (is_among(forest->roots, forest->root_count, stat->pid, &root, err) < 0 ||
+        is_among(forest->spared, forest->spared_count, stat->pid, &spared, err) < 0) {
+        return -1;
+    }
+    if (root || spared) {
+        *out = root && forest->with_roots;
+        return 0;
+    }
+    return pj_view_descends(view, stat, out, err);
+}
+
 int pj_view_verify(const pj_view *view, const pj_process *process, bool *out, pj_stat *now, pj_error *err) {
     pj_stat stat;
     bool alive = false, member = false;
@@ -167,7 +192,7 @@ int pj_view_verify(const pj_view *view, const pj_process *process, bool *out, pj
         }
     } else if (stat.start == process->created && !pj_stat_dead(&stat)) {
         /* Alive after the look: the line was that of the pinned one. */
-        if (pj_view_descends(view, &stat, &member, err) < 0 || pj_process_alive(process, &alive, err) < 0) {
+        if (is_member(view, &stat, &member, err) < 0 || pj_process_alive(process, &alive, err) < 0) {
             return -1;
         }
     }
@@ -279,7 +304,8 @@ static int mark_known(pj_view *view, pj_error *err) {
         }
     }
     for (size_t at = 0; view->hold && at < view->hold->count; at++) {
-        if (mark(view, &view->hold->items[at].process, VIEW_IN | VIEW_ANCHOR, &shown, err) < 0) {
+        const pj_held *held = &view->hold->items[at];
+        if (!held->ended && mark(view, &held->process, VIEW_IN | VIEW_ANCHOR, &shown, err) < 0) {
             return -1;
         }
     }
