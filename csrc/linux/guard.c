@@ -17,7 +17,7 @@
  * ASYNC-SIGNAL-SAFETY. intermediate() and execute() run in memory that belongs to a thread of the owner, while other
  * threads may hold any lock: only system calls, no allocation. Every signal is blocked, so no handler of the owner runs
  * there. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include "linux/guard.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
 
 /* Executes `path` with an empty environment. It keeps the limits, affinity, umask, directory, nice value and
  * credentials of the calling thread; begins with every signal blocked and whatever was ignored still ignored; has its
- * own descriptor table, in which those of `inherit` (ascending, -1 ends it) lose close-on-exec, at the same numbers.
+ * own descriptor table, in which those of `inherit` (-1 ends it) lose close-on-exec, at the same numbers.
  * Other descriptors without close-on-exec come along: it closes them.
  *
  * Its parent is init (or the nearest subreaper). Where that would be the caller itself, which is PID 1 or a subreaper,

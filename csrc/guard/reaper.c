@@ -1,0 +1,318 @@
+/* The guard of one program's tree: its parent, its subreaper, the keeper of its exit status, and its end when the owner
+ * is gone. It leaves when the tree is empty and the exit status was collected, or nobody will collect it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guard/guard.h"
+#include "linux/procfs.h"
+#include "linux/tree.h"
+
+enum { OWNER_LOOK = 100, FIRST_PAUSE = 10, LONGEST_PAUSE = 1000 }; /* milliseconds */
+
+typedef struct {
+    int socket, owner, signals; /* -1: gone */
+    bool owner_is_proc;
+    bool keep;     /* the owner's death ends nobody */
+    bool unwanted; /* nobody will collect the exit status */
+    bool ending;   /* the tree is to end */
+    pid_t program; /* 0: collected */
+    bool told;     /* its exit status, to the owner */
+    bool empty;    /* nobody is left but its zombie */
+    int pause;     /* between two attempts to end the tree */
+} guard;
+
+/* ---- what was started and has ended ---- */
+
+/* There is always room: a guard says no more than four things. */
+static void tell(const guard *g, int kind, int first, int second) {
+    if (g->socket >= 0) {
+        const pj_message message = {.kind = kind, .first = first, .second = second};
+        send(g->socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+}
+
+static bool reap(pid_t pid) {
+    siginfo_t end = {0};
+    return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG) == 0 && end.si_pid == pid;
+}
+
+/* The children's ids, proc_tid_children(5), as text. The list is exact: only our own wait() takes somebody off it.
+ * The number of living ones; -1: there is no such file. */
+static int reap_listed(pid_t but) {
+    char text[4096];
+    int living = 0;
+    pid_t pid = 0;
+    int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -1;
+    }
+    ssize_t size;
+    while ((size = read(fd, text, sizeof text)) > 0) {
+        for (ssize_t i = 0; i < size; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                pid = pid * 10 + (text[i] - '0');
+            } else if (pid != 0) {
+                living += pid != but && !reap(pid);
+                pid = 0;
+            }
+        }
+    }
+    close(fd);
+    return size < 0 ? -1 : living;
+}
+
+static int reap_scanned(pid_t but) {
+    pj_table table = {0};
+    pj_error err;
+    int living = 0;
+    if (pj_procfs_scan(&table, &err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < table.count; i++) {
+        const pj_stat *one = &table.items[i];
+        if (one->parent == getpid() && one->pid != but) {
+            living += !pj_stat_dead(one) || !reap((pid_t)one->pid);
+        }
+    }
+    pj_table_free(&table);
+    return living;
+}
+
+/* While the program's own zombie is kept it is the first that waitid(P_ALL) finds, and hides the others. */
+static void reap_others(guard *g) {
+    int living = reap_listed(g->program);
+    if (living < 0) {
+        living = reap_scanned(g->program);
+    }
+    g->empty = g->empty || living == 0; /* an orphan would be our child, and the dead adopt nobody */
+}
+
+static void hold_program(guard *g, const siginfo_t *end) {
+    bool was_empty = g->empty;
+    reap_others(g);
+    if (!g->told) {
+        tell(g, PJ_EXITED, end->si_code == CLD_EXITED ? end->si_status : -end->si_status, g->empty);
+        g->told = true;
+    } else if (g->empty && !was_empty) {
+        tell(g, PJ_EMPTY, 0, 0);
+    }
+}
+
+/* false: there is no child left, and so no descendant. */
+static bool reap_all(guard *g) {
+    for (;;) {
+        siginfo_t end = {0};
+        if (waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) < 0) {
+            return errno != ECHILD;
+        }
+        if (end.si_pid == 0) {
+            return true;
+        }
+        if (end.si_pid == g->program) {
+            hold_program(g, &end);
+            if (!g->unwanted) {
+                return true;
+            }
+            g->program = 0;
+        }
+        reap(end.si_pid);
+    }
+}
+
+/* ---- what the owner says, and its end ---- */
+
+static void obey(guard *g, int kind) {
+    if (kind == PJ_COLLECTED && g->told && g->program != 0) {
+        reap(g->program);
+        g->program = 0;
+    } else if (kind == PJ_RELEASE) {
+        g->keep = true;
+    } else if (kind == PJ_LEAVE) {
+        g->unwanted = true;
+    } else if (kind == PJ_END) {
+        g->ending = true;
+    }
+}
+
+static void hear(guard *g) {
+    pj_message message;
+    ssize_t size;
+    while ((size = recv(g->socket, &message, sizeof message, MSG_DONTWAIT)) > 0) {
+        if (size == sizeof message) {
+            obey(g, message.kind);
+        }
+    }
+    if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
+        close(g->socket);
+        g->socket = -1;
+        g->unwanted = true;
+    }
+}
+
+static void look_at_owner(guard *g) {
+    if (g->owner >= 0 && pj_owner_dead(g->owner, g->owner_is_proc)) {
+        close(g->owner);
+        g->owner = -1;
+        g->unwanted = true;
+        g->ending = g->ending || !g->keep;
+    }
+}
+
+/* ---- ending the tree ---- */
+
+/* One attempt. Where /proc refuses us, at least the program itself, whose zombie would be ours. */
+static void end_tree(guard *g) {
+    pj_process self;
+    const pj_forest tree = {.roots = &self, .root_count = 1};
+    pj_pids survivors = {0};
+    pj_error err;
+    int result = pj_process_open(getpid(), &self, &err);
+    if (result == 0) {
+        result = pj_forest_kill(&tree, 0, NULL, &survivors, &err);
+        pj_process_close(&self);
+        pj_pids_free(&survivors);
+    }
+    if (result < 0 && g->program != 0) {
+        kill(g->program, SIGKILL);
+    }
+}
+
+static int longest_sleep(const guard *g) {
+    if (g->ending && !g->empty) {
+        return g->pause;
+    }
+    return g->owner >= 0 && g->owner_is_proc ? OWNER_LOOK : -1;
+}
+
+static void sleep_until_something(guard *g) {
+    struct pollfd wakers[] = {
+        {.fd = g->signals, .events = POLLIN},
+        {.fd = g->socket, .events = POLLIN},
+        {.fd = g->owner_is_proc ? -1 : g->owner, .events = POLLIN},
+    };
+    if (poll(wakers, sizeof wakers / sizeof *wakers, longest_sleep(g)) < 0) {
+        pj_sleep(FIRST_PAUSE * PJ_MS); /* ENOMEM; and then everything is looked at */
+    }
+    struct signalfd_siginfo signals[8];
+    if (wakers[0].revents != 0) {
+        read(g->signals, signals, sizeof signals);
+    }
+    if (wakers[1].revents != 0) {
+        hear(g);
+    }
+    look_at_owner(g);
+}
+
+static void keep_watch(guard *g) {
+    int64_t next = 0;
+    while (reap_all(g)) {
+        if (g->ending && !g->empty && pj_now() >= next) {
+            end_tree(g);
+            next = pj_now() + g->pause * PJ_MS;
+            g->pause = g->pause < LONGEST_PAUSE / 2 ? g->pause * 2 : LONGEST_PAUSE;
+            if (!reap_all(g)) {
+                return;
+            }
+        }
+        sleep_until_something(g);
+    }
+}
+
+/* ---- the beginning ---- */
+
+/* -1: the owner is gone, or talks nonsense. */
+static ssize_t receive(const guard *g, void *to, size_t size, int flags) {
+    for (;;) {
+        ssize_t got = recv(g->socket, to, size, flags | MSG_DONTWAIT);
+        if (got >= 0 || errno != EAGAIN) {
+            return got;
+        }
+        if (pj_owner_dead(g->owner, g->owner_is_proc)) {
+            return -1;
+        }
+        struct pollfd wakers[] = {
+            {.fd = g->socket, .events = POLLIN},
+            {.fd = g->owner_is_proc ? -1 : g->owner, .events = POLLIN},
+        };
+        poll(wakers, sizeof wakers / sizeof *wakers, g->owner_is_proc ? OWNER_LOOK : -1);
+    }
+}
+
+/* The whole description, in pages of its own, or NULL. */
+static pj_wire *receive_wire(const guard *g, size_t *size) {
+    pj_wire head;
+    if (receive(g, &head, sizeof head, MSG_PEEK) != sizeof head || head.magic != PJ_WIRE_MAGIC) {
+        return NULL;
+    }
+    char *wire = malloc(head.size);
+    size_t have = 0;
+    while (wire != NULL && have < head.size) {
+        ssize_t got = receive(g, wire + have, head.size - have, 0);
+        if (got <= 0) {
+            free(wire);
+            return NULL;
+        }
+        have += (size_t)got;
+    }
+    *size = have;
+    return (pj_wire *)wire;
+}
+
+/* Out of the reach of killpg() and of the terminal, and out of job control's sight: a process group is orphaned, and
+ * can then not be stopped from the terminal, when no member has a parent in another group of its session (setpgid(2)).
+ * As without a guard, that shall depend on the caller alone, so we leave the session. But a program that leads a group
+ * of its own in the caller's session is not orphaned without a guard, so there we stay. */
+static void step_aside(const pj_wire *wire) {
+    if (wire->process_group < 0 || wire->flags & PJ_WIRE_NEW_SESSION) {
+        setsid();
+    } else {
+        setpgid(0, 0);
+    }
+    (void)!chdir("/");
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max; /* the program has its own; we must be able to read /proc */
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static int open_signals(void) {
+    sigset_t child = {0};
+    *(uint64_t *)(void *)&child = (uint64_t)1 << (SIGCHLD - 1);
+    return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int pj_guard_tree(int socket, int owner, uint64_t mask) {
+    guard g = {.socket = socket, .owner = owner, .owner_is_proc = pj_owner_is_proc(owner), .pause = FIRST_PAUSE};
+    const int own[] = {socket, owner, -1};
+    size_t size;
+    pj_wire *wire = receive_wire(&g, &size);
+    if (wire == NULL) {
+        return 1;
+    }
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
+        const pj_message refused = {PJ_REFUSED, errno, PJ_CALL_SUBREAPER, 0};
+        send(socket, &refused, sizeof refused, MSG_NOSIGNAL);
+        return 1;
+    }
+    if (pj_start_program(wire, size, own, mask, socket, &g.program) < 0) {
+        return 1;
+    }
+    g.keep = wire->flags & PJ_WIRE_KEEP;
+    step_aside(wire);
+    free(wire);
+    g.signals = open_signals();
+    keep_watch(&g);
+    tell(&g, PJ_EMPTY, 0, 0); /* so that our going is not taken for a violent death */
+    return 0;
+}

@@ -1,0 +1,374 @@
+#define _GNU_SOURCE 1
+#include "linux/reaper.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "linux/guard.h"
+#include "linux/kin.h"
+#include "linux/pidref.h"
+#include "linux/procfs.h"
+
+/* ---- whether it works here ---- */
+
+static bool refuse(pj_probe *out, const char *why, const char *what, int code, const char *help) {
+    snprintf(out->why, sizeof out->why, why, what, code != 0 ? strerror(code) : "");
+    snprintf(out->help, sizeof out->help, "%s", help);
+    return false;
+}
+
+static bool can_run(const char *guard, pj_probe *out) {
+    int subreaper;
+    if (access(guard, X_OK) < 0) {
+        return refuse(out, "the guard %s cannot be executed: %s", guard, errno,
+                      "install pyjob from its wheel, on a file system without noexec");
+    }
+    if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) < 0) {
+        return refuse(out, "prctl(%s): %s", "PR_GET_CHILD_SUBREAPER", errno,
+                      "a kernel of 3.4 or later without a filter on prctl");
+    }
+    return true;
+}
+
+static void probe(const char *guard, pj_probe *out) {
+    pj_error err;
+    bool hides = false;
+    *out = (pj_probe){.guarantees = PJ_INHERITED | PJ_ESCAPE_PROOF | PJ_DIES_WITH_OWNER};
+    if (pj_procfs_hides(&hides, &err) < 0) {
+        out->available = refuse(out, "%s: %s", err.call, err.code, "mount the /proc of this PID namespace");
+        return;
+    }
+    out->guarantees |= hides ? 0 : PJ_COMPLETE_LIST;
+    out->guarantees |= pj_pidfd_works() ? PJ_PINNED : 0;
+    out->available = can_run(guard, out);
+}
+
+/* ---- a job and its programs ---- */
+
+static int create(const pj_create *how, pj_job **out, pj_error *err) {
+    pj_kin *kin;
+    if (how->name != NULL) {
+        return pj_unsupported(err, "the jobs of the reaper backend have no names");
+    }
+    if (access(how->guard, X_OK) < 0) {
+        return pj_fail(err, errno, "access (pyjob-guard)");
+    }
+    if (pj_kin_new(how, &pj_reaper_backend, &kin, err) < 0) {
+        return -1;
+    }
+    *out = &kin->head;
+    return 0;
+}
+
+static int prepare(pj_job *job, const pj_spec *spec, pj_error *err) {
+    pj_kin *kin = (pj_kin *)job;
+    pj_ward *ward;
+    if (pj_ward_prepare(kin->guard, spec, job->keep, &ward, err) < 0) {
+        return -1;
+    }
+    if (kin->prepared != NULL) { /* it came to nothing */
+        pj_ward_unref(kin->prepared);
+    }
+    kin->prepared = ward;
+    return 0;
+}
+
+static int exec(pj_job *job) {
+    return pj_ward_exec(((pj_kin *)job)->prepared);
+}
+
+static int finish_ward(pj_kin *kin, pj_ward *stolen, pj_child *out, pj_error *err) {
+    pj_child child;
+    if (pj_ward_finish(stolen, &child, err) < 0) {
+        pj_ward_unref(stolen);
+        return -1;
+    }
+    if (child.child_errno != 0) {
+        pj_ward_unref(stolen);
+    } else if (pj_kin_add(kin, stolen, err) < 0) {
+        pj_process_close(&child.process);
+        return -1;
+    }
+    *out = child;
+    return 0;
+}
+
+static int finish(pj_job *job, pj_child *out, pj_error *err) {
+    pj_kin *kin = (pj_kin *)job;
+    pj_ward *ward = kin->prepared;
+    if (ward == NULL) {
+        return pj_fail(err, EINVAL, "pyjob-guard: nothing was prepared");
+    }
+    kin->prepared = NULL;
+    return finish_ward(kin, ward, out, err);
+}
+
+static int spawn(pj_job *job, const pj_spec *spec, pj_child *out, pj_error *err) {
+    pj_kin *kin = (pj_kin *)job;
+    pj_ward *ward;
+    if (pj_ward_prepare(kin->guard, spec, job->keep, &ward, err) < 0) {
+        return -1;
+    }
+    if (pj_ward_start(ward, err) < 0) {
+        pj_ward_unref(ward);
+        return -1;
+    }
+    return finish_ward(kin, ward, out, err);
+}
+
+static int collect(pj_job *job, pj_deadline deadline, int *returncode, pj_error *err) {
+    pj_ward *ward = pj_kin_latest((pj_kin *)job);
+    if (ward == NULL) {
+        return pj_fail(err, ECHILD, "recv (pyjob-guard)");
+    }
+    int result = pj_ward_collect(ward, deadline, returncode, err);
+    pj_ward_unref(ward);
+    return result;
+}
+
+static int assign_self(pj_job *job, pj_error *err) {
+    pj_kin *kin = (pj_kin *)job;
+    int result = 0;
+    pthread_mutex_lock(kin->lock);
+    if (kin->adoption == NULL) {
+        result = pj_adoption_begin(&kin->adoption, err);
+    }
+    if (result == 0) {
+        job->holds_caller = true;
+        job->denied |= PJ_DIES_WITH_OWNER | PJ_ATOMIC_KILL;
+    }
+    pthread_mutex_unlock(kin->lock);
+    return result;
+}
+
+static int release(pj_job *job, pj_error *err) {
+    (void)err;
+    job->keep = true;
+    pj_kin_say((pj_kin *)job, PJ_RELEASE);
+    return 0;
+}
+
+static void close_job(pj_job *job) {
+    pj_kin_close((pj_kin *)job);
+    if (pj_guard_adoptive()) {
+        pj_guard_collect();
+    }
+}
+
+static void abandon(pj_job *job) {
+    pj_kin_abandon((pj_kin *)job);
+}
+
+/* ---- members ---- */
+
+static int add_all(pj_pids *to, const pj_pids *from, pj_error *err) {
+    for (size_t i = 0; i < from->count; i++) {
+        if (!pj_pids_add(to, from->items[i])) {
+            return pj_fail(err, ENOMEM, "realloc");
+        }
+    }
+    return 0;
+}
+
+static int list_crowd(const pj_crowd *crowd, pj_pids *out, pj_error *err) {
+    const pj_forest forests[] = {pj_crowd_trees(crowd), pj_crowd_stumps(crowd)};
+    for (int i = 0; i < 2; i++) {
+        pj_pids some = {0};
+        int result = forests[i].root_count > 0 ? pj_forest_list(&forests[i], &some, err) : 0;
+        if (result == 0) {
+            result = add_all(out, &some, err);
+        }
+        pj_pids_free(&some);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    if (crowd->holds_caller && !pj_pids_add(out, getpid())) {
+        return pj_fail(err, ENOMEM, "realloc");
+    }
+    pj_pids_sort(out);
+    return 0;
+}
+
+static int list(pj_job *job, pj_pids *out, pj_error *err) {
+    pj_crowd crowd;
+    pj_pids found = {0};
+    if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+        return -1;
+    }
+    int result = list_crowd(&crowd, &found, err);
+    pj_crowd_free(&crowd);
+    if (result < 0) {
+        pj_pids_free(&found);
+        return -1;
+    }
+    pj_pids_free(out);
+    *out = found;
+    return 0;
+}
+
+static int contains(pj_job *job, const pj_process *process, bool *out, pj_error *err) {
+    pj_crowd crowd;
+    if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+        return -1;
+    }
+    const pj_forest forests[] = {pj_crowd_trees(&crowd), pj_crowd_stumps(&crowd)};
+    bool inside = false;
+    int result = 0;
+    if (crowd.holds_caller && process->pid == getpid()) {
+        result = pj_process_alive(process, &inside, err);
+    }
+    for (int i = 0; i < 2 && result == 0 && !inside; i++) {
+        if (forests[i].root_count > 0) {
+            result = pj_forest_contains(&forests[i], process, &inside, err);
+        }
+    }
+    pj_crowd_free(&crowd);
+    if (result == 0) {
+        *out = inside;
+    }
+    return result;
+}
+
+static int signal_members(pj_job *job, int sig, pj_error *err) {
+    pj_crowd crowd;
+    if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+        return -1;
+    }
+    const pj_forest forests[] = {pj_crowd_trees(&crowd), pj_crowd_stumps(&crowd)};
+    int result = 0;
+    for (int i = 0; i < 2 && result == 0; i++) {
+        result = forests[i].root_count > 0 ? pj_forest_signal(&forests[i], sig, err) : 0;
+    }
+    pj_crowd_free(&crowd);
+    return result;
+}
+
+/* 0, 1 or -1 as pj_forest_kill(). */
+static int kill_crowd(const pj_crowd *crowd, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    const pj_forest forests[] = {pj_crowd_trees(crowd), pj_crowd_stumps(crowd)};
+    int left = 0;
+    for (int i = 0; i < 2; i++) {
+        pj_pids some = {0};
+        int result = forests[i].root_count > 0 ? pj_forest_kill(&forests[i], deadline, NULL, &some, err) : 0;
+        if (result == 1) {
+            left = 1;
+            result = add_all(survivors, &some, err);
+        }
+        pj_pids_free(&some);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    pj_pids_sort(survivors);
+    return left;
+}
+
+/* Who was adopted by the caller and has died now is the caller's zombie: a look reaps it. */
+static int reap_adopted(pj_kin *kin, pj_error *err) {
+    pj_crowd crowd;
+    if (!kin->head.holds_caller) {
+        return 0;
+    }
+    int result = pj_crowd_take(kin, &crowd, err);
+    if (result == 0) {
+        pj_crowd_free(&crowd);
+    }
+    return result;
+}
+
+/* Programs that another thread starts meanwhile belong to it, too. Whoever does not wait leaves the rest to the guards.
+ */
+static int kill_members(pj_job *job, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    pj_kin *kin = (pj_kin *)job;
+    pj_pids left = {0};
+    int result;
+    if (pj_now() >= deadline) {
+        pj_kin_say(kin, PJ_END);
+    }
+    unsigned long births;
+    do {
+        pj_crowd crowd;
+        births = pj_kin_births(kin);
+        if (pj_crowd_take(kin, &crowd, err) < 0) {
+            return -1;
+        }
+        result = kill_crowd(&crowd, deadline, &left, err);
+        pj_crowd_free(&crowd);
+    } while (result == 0 && births != pj_kin_births(kin) && pj_now() < deadline);
+    if (result >= 0 && reap_adopted(kin, err) < 0) {
+        result = -1;
+    }
+    if (result == 1) {
+        pj_pids_free(survivors);
+        *survivors = left;
+    } else {
+        pj_pids_free(&left);
+    }
+    return result;
+}
+
+/* ---- waiting ---- */
+
+enum { LOOK_MS = 20 };
+
+typedef enum { FAILED = -1, CHANGED, TIMED_OUT, NOBODY } waited;
+
+/* The guards tell when their trees are empty. Nobody does so for a killed guard's tree, or for the caller's own. */
+static waited wait_crowd(const pj_crowd *crowd, pj_deadline deadline, pj_error *err) {
+    for (size_t i = 0; i < crowd->count; i++) {
+        if (pj_ward_look(crowd->wards[i]) == PJ_WARD_LIVE) {
+            return (waited)pj_ward_await(crowd->wards[i], deadline, err);
+        }
+    }
+    pj_pids living = {0};
+    if (list_crowd(crowd, &living, err) < 0) {
+        pj_pids_free(&living);
+        return FAILED;
+    }
+    bool others = living.count > (crowd->holds_caller ? 1 : 0);
+    pj_pids_free(&living);
+    if (!others) {
+        return NOBODY;
+    }
+    int64_t left = deadline - pj_now();
+    pj_sleep(left < LOOK_MS * PJ_MS ? left : LOOK_MS * PJ_MS);
+    return pj_now() >= deadline ? TIMED_OUT : CHANGED;
+}
+
+static int wait_members(pj_job *job, pj_deadline deadline, pj_error *err) {
+    for (;;) {
+        pj_crowd crowd;
+        if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+            return -1;
+        }
+        waited result = crowd.count == 0 && !crowd.holds_caller ? NOBODY : wait_crowd(&crowd, deadline, err);
+        pj_crowd_free(&crowd);
+        if (result != CHANGED) {
+            return result == NOBODY ? 0 : (int)result;
+        }
+    }
+}
+
+const pj_backend pj_reaper_backend = {
+    .name = "reaper",
+    .probe = probe,
+    .create = create,
+    .spawn = spawn,
+    .prepare = prepare,
+    .exec = exec,
+    .finish = finish,
+    .assign_self = assign_self,
+    .list = list,
+    .contains = contains,
+    .signal = signal_members,
+    .kill = kill_members,
+    .wait = wait_members,
+    .collect = collect,
+    .release = release,
+    .close = close_job,
+    .abandon = abandon,
+};
