@@ -32,17 +32,19 @@ PLATFORMS: dict[str, list[str]] = {
     "win": [f"win/{path.name}" for path in sorted((HERE / "csrc/win").glob("*.c"))] + ["py/os_win.c", "py/spawn_win.c"],
 }
 
-# What the guard executable is made of (csrc/guard/main.c tells the flags): no libc, so it is small and depends on nothing.
-GUARD = [f"guard/{path.name}" for path in sorted((HERE / "csrc/guard").glob("*.c"))] + [
-    "core/pids.c",
-    *(f"posix/{name}.c" for name in ("clock", "spawn", "child")),
-    *(f"linux/{name}.c" for name in ("start", "procfs", "pidref", "process", "tree", "sweep")),
-]
-GUARD_FLAGS = [
-    "-std=c11 -Os -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -fno-pic",
-    "-fvisibility=hidden -ffunction-sections -fdata-sections -Wall -Wextra -U_FORTIFY_SOURCE -D_GNU_SOURCE",
-]
-GUARD_LINK = "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack -s"
+# What the guard executable is made of: no C library, so it is small and depends on nothing (csrc/guard/main.c).
+GUARD = (
+    [f"guard/{name}.c" for name in ("main", "reaper", "program", "watch", "libc")]
+    + ["core/pids.c", "posix/clock.c", "posix/child.c"]
+    + [f"linux/{name}.c" for name in ("protocol", "start", "procfs", "pidref", "tree", "hunt", "view", "sweep")]
+)
+GUARD_FLAGS = (
+    "-std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE -Os -Wall -Wextra -ffreestanding -fno-builtin -fno-stack-protector "
+    "-fno-asynchronous-unwind-tables -fno-pie -ffunction-sections"
+).split()
+GUARD_LINK = (
+    "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack -s -lgcc"
+).split()
 
 
 def platform() -> str:
@@ -71,9 +73,9 @@ class Build(build_ext):
     def build_guard(self, target: Path) -> None:
         compiler = (os.environ.get("PYJOB_GUARD_CC") or os.environ.get("CC") or "cc").split()
         target.parent.mkdir(parents=True, exist_ok=True)
-        flags = " ".join(GUARD_FLAGS).split() + [f"-ffile-prefix-map={HERE.resolve()}=.", f"-I{HERE / 'csrc'}"]
+        flags = [*GUARD_FLAGS, f"-ffile-prefix-map={HERE.resolve()}=.", f"-I{HERE / 'csrc'}"]
         files = [str(HERE / "csrc" / file) for file in GUARD]
-        subprocess.run([*compiler, *flags, *files, *GUARD_LINK.split(), "-o", str(target)], check=True)
+        subprocess.run([*compiler, *flags, *files, *GUARD_LINK, "-o", str(target)], check=True)
         target.chmod(0o755)
 
 
