@@ -130,7 +130,7 @@ PLAIN size_t strlen(const char *text) {
     return length;
 }
 
-void *memchr(const void *bytes, int byte, size_t size) {
+void *(memchr)(const void *bytes, int byte, size_t size) {
     for (const unsigned char *at = bytes; size > 0; at++, size--) {
         if (*at == (unsigned char)byte) {
             return (void *)at;
@@ -139,7 +139,7 @@ void *memchr(const void *bytes, int byte, size_t size) {
     return NULL;
 }
 
-void *memrchr(const void *bytes, int byte, size_t size) {
+void *(memrchr)(const void *bytes, int byte, size_t size) {
     const unsigned char *first = bytes;
     while (size > 0) {
         if (first[--size] == (unsigned char)byte) {
@@ -161,8 +161,8 @@ int strncmp(const char *one, const char *other, size_t size) {
     return size == 0 ? 0 : (unsigned char)*one - (unsigned char)*other;
 }
 
-char *strchr(const char *text, int byte) {
-    return memchr(text, byte, strlen(text) + 1);
+char *(strchr)(const char *text, int byte) {
+    return (char *)memchr(text, byte, strlen(text) + 1);
 }
 
 /* Heap sort: no recursion, no memory, never slower than n log n. */

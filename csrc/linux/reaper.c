@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "linux/guard.h"
-#include "linux/kin.h"
 #include "linux/pidref.h"
 #include "linux/procfs.h"
+#include "linux/reaper_job.h"
 
 /* ---- whether it works here ---- */
 
@@ -49,38 +49,38 @@ static void probe(const char *guard, pj_probe *out) {
 /* ---- a job and its programs ---- */
 
 static int create(const pj_create *how, pj_job **out, pj_error *err) {
-    pj_kin *kin;
+    pj_reaper_job *own;
     if (how->name != NULL) {
         return pj_unsupported(err, "the jobs of the reaper backend have no names");
     }
     if (access(how->guard, X_OK) < 0) {
         return pj_fail(err, errno, "access (pyjob-guard)");
     }
-    if (pj_kin_new(how, &pj_reaper_backend, &kin, err) < 0) {
+    if (pj_reaper_new(how, &pj_reaper_backend, &own, err) < 0) {
         return -1;
     }
-    *out = &kin->head;
+    *out = &own->head;
     return 0;
 }
 
 static int prepare(pj_job *job, const pj_spec *spec, pj_error *err) {
-    pj_kin *kin = (pj_kin *)job;
+    pj_reaper_job *own = (pj_reaper_job *)job;
     pj_ward *ward;
-    if (pj_ward_prepare(kin->guard, spec, job->keep, &ward, err) < 0) {
+    if (pj_ward_prepare(own->guard, spec, job->keep, &ward, err) < 0) {
         return -1;
     }
-    if (kin->prepared != NULL) { /* it came to nothing */
-        pj_ward_unref(kin->prepared);
+    if (own->prepared != NULL) { /* it came to nothing */
+        pj_ward_unref(own->prepared);
     }
-    kin->prepared = ward;
+    own->prepared = ward;
     return 0;
 }
 
 static int exec(pj_job *job) {
-    return pj_ward_exec(((pj_kin *)job)->prepared);
+    return pj_ward_exec(((pj_reaper_job *)job)->prepared);
 }
 
-static int finish_ward(pj_kin *kin, pj_ward *stolen, pj_child *out, pj_error *err) {
+static int finish_ward(pj_reaper_job *own, pj_ward *stolen, pj_child *out, pj_error *err) {
     pj_child child;
     if (pj_ward_finish(stolen, &child, err) < 0) {
         pj_ward_unref(stolen);
@@ -88,7 +88,7 @@ static int finish_ward(pj_kin *kin, pj_ward *stolen, pj_child *out, pj_error *er
     }
     if (child.child_errno != 0) {
         pj_ward_unref(stolen);
-    } else if (pj_kin_add(kin, stolen, err) < 0) {
+    } else if (pj_reaper_add(own, stolen, err) < 0) {
         pj_process_close(&child.process);
         return -1;
     }
@@ -97,30 +97,30 @@ static int finish_ward(pj_kin *kin, pj_ward *stolen, pj_child *out, pj_error *er
 }
 
 static int finish(pj_job *job, pj_child *out, pj_error *err) {
-    pj_kin *kin = (pj_kin *)job;
-    pj_ward *ward = kin->prepared;
+    pj_reaper_job *own = (pj_reaper_job *)job;
+    pj_ward *ward = own->prepared;
     if (ward == NULL) {
         return pj_fail(err, EINVAL, "pyjob-guard: nothing was prepared");
     }
-    kin->prepared = NULL;
-    return finish_ward(kin, ward, out, err);
+    own->prepared = NULL;
+    return finish_ward(own, ward, out, err);
 }
 
 static int spawn(pj_job *job, const pj_spec *spec, pj_child *out, pj_error *err) {
-    pj_kin *kin = (pj_kin *)job;
+    pj_reaper_job *own = (pj_reaper_job *)job;
     pj_ward *ward;
-    if (pj_ward_prepare(kin->guard, spec, job->keep, &ward, err) < 0) {
+    if (pj_ward_prepare(own->guard, spec, job->keep, &ward, err) < 0) {
         return -1;
     }
     if (pj_ward_start(ward, err) < 0) {
         pj_ward_unref(ward);
         return -1;
     }
-    return finish_ward(kin, ward, out, err);
+    return finish_ward(own, ward, out, err);
 }
 
 static int collect(pj_job *job, pj_deadline deadline, int *returncode, pj_error *err) {
-    pj_ward *ward = pj_kin_latest((pj_kin *)job);
+    pj_ward *ward = pj_reaper_latest((pj_reaper_job *)job);
     if (ward == NULL) {
         return pj_fail(err, ECHILD, "recv (pyjob-guard)");
     }
@@ -130,36 +130,36 @@ static int collect(pj_job *job, pj_deadline deadline, int *returncode, pj_error 
 }
 
 static int assign_self(pj_job *job, pj_error *err) {
-    pj_kin *kin = (pj_kin *)job;
+    pj_reaper_job *own = (pj_reaper_job *)job;
     int result = 0;
-    pthread_mutex_lock(kin->lock);
-    if (kin->adoption == NULL) {
-        result = pj_adoption_begin(&kin->adoption, err);
+    pthread_mutex_lock(own->lock);
+    if (own->adoption == NULL) {
+        result = pj_adoption_begin(&own->adoption, err);
     }
     if (result == 0) {
         job->holds_caller = true;
         job->denied |= PJ_DIES_WITH_OWNER | PJ_ATOMIC_KILL;
     }
-    pthread_mutex_unlock(kin->lock);
+    pthread_mutex_unlock(own->lock);
     return result;
 }
 
 static int release(pj_job *job, pj_error *err) {
     (void)err;
     job->keep = true;
-    pj_kin_say((pj_kin *)job, PJ_RELEASE);
+    pj_reaper_say((pj_reaper_job *)job, PJ_RELEASE);
     return 0;
 }
 
 static void close_job(pj_job *job) {
-    pj_kin_close((pj_kin *)job);
+    pj_reaper_close((pj_reaper_job *)job);
     if (pj_guard_adoptive()) {
         pj_guard_collect();
     }
 }
 
 static void abandon(pj_job *job) {
-    pj_kin_abandon((pj_kin *)job);
+    pj_reaper_abandon((pj_reaper_job *)job);
 }
 
 /* ---- members ---- */
@@ -196,7 +196,7 @@ static int list_crowd(const pj_crowd *crowd, pj_pids *out, pj_error *err) {
 static int list(pj_job *job, pj_pids *out, pj_error *err) {
     pj_crowd crowd;
     pj_pids found = {0};
-    if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+    if (pj_crowd_take((pj_reaper_job *)job, &crowd, err) < 0) {
         return -1;
     }
     int result = list_crowd(&crowd, &found, err);
@@ -212,7 +212,7 @@ static int list(pj_job *job, pj_pids *out, pj_error *err) {
 
 static int contains(pj_job *job, const pj_process *process, bool *out, pj_error *err) {
     pj_crowd crowd;
-    if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+    if (pj_crowd_take((pj_reaper_job *)job, &crowd, err) < 0) {
         return -1;
     }
     const pj_forest forests[] = {pj_crowd_trees(&crowd), pj_crowd_stumps(&crowd)};
@@ -235,7 +235,7 @@ static int contains(pj_job *job, const pj_process *process, bool *out, pj_error 
 
 static int signal_members(pj_job *job, int sig, pj_error *err) {
     pj_crowd crowd;
-    if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+    if (pj_crowd_take((pj_reaper_job *)job, &crowd, err) < 0) {
         return -1;
     }
     const pj_forest forests[] = {pj_crowd_trees(&crowd), pj_crowd_stumps(&crowd)};
@@ -268,12 +268,12 @@ static int kill_crowd(const pj_crowd *crowd, pj_deadline deadline, pj_pids *surv
 }
 
 /* Who was adopted by the caller and has died now is the caller's zombie: a look reaps it. */
-static int reap_adopted(pj_kin *kin, pj_error *err) {
+static int reap_adopted(pj_reaper_job *own, pj_error *err) {
     pj_crowd crowd;
-    if (!kin->head.holds_caller) {
+    if (!own->head.holds_caller) {
         return 0;
     }
-    int result = pj_crowd_take(kin, &crowd, err);
+    int result = pj_crowd_take(own, &crowd, err);
     if (result == 0) {
         pj_crowd_free(&crowd);
     }
@@ -283,23 +283,23 @@ static int reap_adopted(pj_kin *kin, pj_error *err) {
 /* Programs that another thread starts meanwhile belong to it, too. Whoever does not wait leaves the rest to the guards.
  */
 static int kill_members(pj_job *job, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
-    pj_kin *kin = (pj_kin *)job;
+    pj_reaper_job *own = (pj_reaper_job *)job;
     pj_pids left = {0};
     int result;
     if (pj_now() >= deadline) {
-        pj_kin_say(kin, PJ_END);
+        pj_reaper_say(own, PJ_END);
     }
     unsigned long births;
     do {
         pj_crowd crowd;
-        births = pj_kin_births(kin);
-        if (pj_crowd_take(kin, &crowd, err) < 0) {
+        births = pj_reaper_births(own);
+        if (pj_crowd_take(own, &crowd, err) < 0) {
             return -1;
         }
         result = kill_crowd(&crowd, deadline, &left, err);
         pj_crowd_free(&crowd);
-    } while (result == 0 && births != pj_kin_births(kin) && pj_now() < deadline);
-    if (result >= 0 && reap_adopted(kin, err) < 0) {
+    } while (result == 0 && births != pj_reaper_births(own) && pj_now() < deadline);
+    if (result >= 0 && reap_adopted(own, err) < 0) {
         result = -1;
     }
     if (result == 1) {
@@ -342,7 +342,7 @@ static waited wait_crowd(const pj_crowd *crowd, pj_deadline deadline, pj_error *
 static int wait_members(pj_job *job, pj_deadline deadline, pj_error *err) {
     for (;;) {
         pj_crowd crowd;
-        if (pj_crowd_take((pj_kin *)job, &crowd, err) < 0) {
+        if (pj_crowd_take((pj_reaper_job *)job, &crowd, err) < 0) {
             return -1;
         }
         waited result = crowd.count == 0 && !crowd.holds_caller ? NOBODY : wait_crowd(&crowd, deadline, err);
