@@ -168,4 +168,4 @@ def kill_tree(process: ProcessLike, *, include_root: bool = True, timeout: float
     killed, survivors = pin(process).kill_tree(bool(include_root), limit)
     if survivors:
         raise SurvivorsError(survivors)
-    return killed
+    return sorted(killed)
