@@ -198,16 +198,15 @@ def unsupported(backend: str | None, wanted: int) -> UnsupportedError:
     """Tells for each backend that could have been taken why it was not, and what would help."""
     if backend is not None and backend not in _native.BACKENDS:
         return UnsupportedError(f"the backend {backend} does not exist on this platform ({sys.platform})")
-    promised = " and ".join(from_bits(wanted))
-    text = f"no available backend promises {promised}" if promised else "no backend is available"
+    promised = list(from_bits(wanted))
+    text = f"no available backend promises {' and '.join(promised)}" if promised else "no backend is available"
     for row in backends():
         if row.name not in ladder(backend):
             continue
-        missing = " and ".join(from_bits(wanted & ~sum(_native.GUARANTEES[name] for name in row.guarantees)))
-        reasons = [f"does not promise {missing}"] if missing else []
-        if not row.available:
-            reasons.append(row.why or "not available")
-            if row.help and not missing:
-                reasons.append(row.help)
-        text += f"; {row.name}: {', '.join(reasons) or 'refused'}"
+        if row.available:
+            lacks = " and ".join(name for name in promised if name not in row.guarantees)
+            reasons = [f"does not promise {lacks}" if lacks else "refused"]
+        else:
+            reasons = [row.why or "not available", row.help]
+        text += f"; {row.name}: {', '.join(filter(None, reasons))}"
     return UnsupportedError(text)
