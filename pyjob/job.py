@@ -414,13 +414,18 @@ class Job:
                 raise
             _note(value, f"closing the job failed as well: {error}")
 
-    def __del__(self, _warn: Any = warnings.warn, _open: Any = _open, _ending: Any = sys.is_finalizing) -> None:
+    # What it needs is bound here: at the end of the interpreter the module's variables may be gone.
+    def __del__(
+        self, _warn: Any = warnings.warn, _open: Any = _open, _kept: Any = _kept, _ending: Any = sys.is_finalizing
+    ) -> None:
         native = getattr(self, "_core", None)
         if native is None or native.closed:  # closed: also in a forked child, where nothing happens
             return
         _open.pop(id(self), None)
         if self._private:
-            if not _ending():  # else it ends with the process at once
+            if _ending():
+                _kept.add(native)  # not freed before the jobs around it, which may still be closed
+            else:
                 _hand_over(native)
             return
         if not self._opened:
