@@ -8,6 +8,8 @@
 
 extern const pj_backend pj_cgroup_backend;
 
+enum { PJ_KNOWN_GROUPS = 16 };
+
 typedef struct {
     pj_job head;
     pj_platform *platform; /* NULL: opened by name */
@@ -18,12 +20,13 @@ typedef struct {
     char *path;    /* from there; "" is base itself */
     char *proc;    /* as /proc/PID/cgroup shows it, in this namespace: */
     uint64_t namespace;
-    uint64_t inode;       /* which is also the id of the group (64 bit kernels) */
-    unsigned long number; /* of a leaf that may go to the pool; 0: nested */
-    unsigned long made;   /* opened by name: directories inside it, else the root counts */
-    atomic_bool killed;   /* by cgroup.kill: not to be used again, as kernels from 6.14 on count these */
-    char *name;           /* in the registry, or NULL */
-    int former;           /* where the caller came from, or -1 */
+    uint64_t inode;                          /* which is also the id of the group (64 bit kernels) */
+    _Atomic uint64_t below[PJ_KNOWN_GROUPS]; /* ids of groups in it */
+    unsigned long number;                    /* of a leaf that may go to the pool; 0: nested */
+    unsigned long made;                      /* opened by name: directories inside it, else the root counts */
+    atomic_bool killed; /* by cgroup.kill: not to be used again, as kernels from 6.14 on count these */
+    char *name;         /* in the registry, or NULL */
+    int former;         /* where the caller came from, or -1 */
 } pj_cgroup_job;
 
 /* Inside a leaf: job-N nested jobs, self-N where the caller lives, in-N one for each assigned process. */
@@ -43,6 +46,9 @@ int pj_cgroup_contains(pj_job *job, const pj_process *process, bool *out, pj_err
 int pj_cgroup_signal(pj_job *job, int sig, pj_error *err);
 int pj_cgroup_wait(pj_job *job, pj_deadline deadline, pj_error *err);
 int pj_cgroup_others(pj_cgroup_job *job, pj_pids *out, pj_error *err); /* members but the caller */
+
+int pj_cgroup_await(pj_cgroup_job *job, pj_deadline deadline, pj_error *err); /* as wait(), but they may be dying yet */
+void pj_cgroup_settle(pj_cgroup_job *job, const pj_pids *seen);               /* until former members are quite dead */
 
 /* Whether the caller is in it: *rest is what its own path has below the job's ("" or "/…"). A refused look is an error.
  */

@@ -15,14 +15,17 @@
 
 /* ---- without the caller ---- */
 
-/* 0: nobody is left, 1: somebody may be. */
-static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_error *err) {
+/* 0: nobody is left, 1: somebody may be. *seen: who was there. */
+static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_error *err) {
     int populated = pj_dir_populated(dir);
     if (populated < 0) {
         return pj_fail(err, errno, "read cgroup.events");
     }
     if (populated == 0) { /* unkilled, the leaf can be used again */
         return 0;
+    }
+    if (pj_cgroup_list(&job->head, seen, err) < 0) {
+        return -1;
     }
     atomic_store(&job->killed, true);
     if (pj_dir_kill(dir, NULL) < 0) {
@@ -126,14 +129,11 @@ static int set_apart(pj_cgroup_job *job, const char *rest, pj_error *err) {
     return pj_cgroup_enter(job, &dir, err);
 }
 
-static int attempt_beside(pj_cgroup_job *job, const char *rest, pj_error *err) {
-    pj_pids others = {0};
-    if (pj_cgroup_others(job, &others, err) < 0) {
+static int attempt_beside(pj_cgroup_job *job, const char *rest, pj_pids *seen, pj_error *err) {
+    if (pj_cgroup_others(job, seen, err) < 0) {
         return -1;
     }
-    bool empty = others.count == 0;
-    pj_pids_free(&others);
-    if (empty) {
+    if (seen->count == 0) {
         return 0;
     }
     pj_dir dir;
@@ -154,14 +154,14 @@ static int attempt_beside(pj_cgroup_job *job, const char *rest, pj_error *err) {
 /* ---- both ---- */
 
 /* Under the lock: between the look where the caller is and the kill no other thread may move him. */
-static int attempt(pj_cgroup_job *job, pj_error *err) {
+static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     char rest[PJ_CGROUP_PATH];
     bool inside;
     pj_dir dir;
     int result = -1;
     pthread_mutex_lock(job->lock);
     if (pj_cgroup_caller(job, &inside, rest, err) == 0) {
-        result = inside ? attempt_beside(job, rest, err) : attempt_whole(job, pj_leaf(job, &dir), err);
+        result = inside ? attempt_beside(job, rest, seen, err) : attempt_whole(job, pj_leaf(job, &dir), seen, err);
     }
     pthread_mutex_unlock(job->lock);
     return result;
@@ -173,21 +173,22 @@ int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_er
     if (pj_dir_populated(pj_leaf(job, &dir)) == 0) { /* the usual case: a program that has ended by itself */
         return 0;
     }
-    for (int pause = 1;; pause = pause < 32 ? pause * 2 : 50) {
-        int left = attempt(job, err);
-        if (left <= 0) {
-            return left;
+    for (int pause = 10;; pause = pause < 40 ? pause * 2 : 50) {
+        pj_pids seen = {0};
+        const pj_deadline soon = pj_now() + pause * PJ_MS;
+        int left = attempt(job, &seen, err);
+        if (left == 1) {
+            left = pj_cgroup_await(job, pj_earlier(deadline, soon), err);
         }
-        pj_deadline soon = pj_now() + pause * PJ_MS;
-        left = pj_cgroup_wait(head, pj_earlier(deadline, soon), err);
+        if (left == 0) {
+            pj_cgroup_settle(job, &seen);
+        }
+        pj_pids_free(&seen);
         if (left <= 0) {
             return left;
         }
         if (soon >= deadline) {
-            if (pj_cgroup_others(job, survivors, err) < 0) {
-                return -1;
-            }
-            return 1;
+            return pj_cgroup_others(job, survivors, err) < 0 ? -1 : 1;
         }
     }
 }

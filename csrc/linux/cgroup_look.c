@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "linux/cgroup.h"
+#include "linux/pidref.h"
 
 /* ---- listing ---- */
 
@@ -116,15 +117,28 @@ static int look_in_proc(const pj_cgroup_job *job, const pj_process *process, boo
     return 0;
 }
 
-static int look(const pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
-    uint64_t id;
-    if (group_id(process, &id)) {
-        if (id == job->inode || !has_directories(job)) {
-            *out = id == job->inode;
-            return 0;
-        }
+/* A group stays where it was made, and its id is never given again: once seen below the job, it always is. */
+static int look(pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
+    uint64_t id, after;
+    if (!group_id(process, &id)) {
+        return look_in_proc(job, process, out, err);
     }
-    return look_in_proc(job, process, out, err);
+    _Atomic uint64_t *known = &job->below[id % PJ_KNOWN_GROUPS];
+    if (id == job->inode || id == atomic_load(known)) {
+        *out = true;
+        return 0;
+    }
+    if (!has_directories(job)) {
+        *out = false;
+        return 0;
+    }
+    if (look_in_proc(job, process, out, err) < 0) {
+        return -1;
+    }
+    if (*out && group_id(process, &after) && after == id) {
+        atomic_store(known, id);
+    }
+    return 0;
 }
 
 /* It was pinned before; whoever lives after the look had its PID during the look. */
@@ -204,6 +218,32 @@ int pj_cgroup_signal(pj_job *head, int sig, pj_error *err) {
 
 /* ---- waiting ---- */
 
+enum { SETTLE_MS = 200 };
+
+/* A process leaves its group shortly before it is dead to all others. Those seen in the job are waited for; whoever got
+ * the number of one of them meanwhile is in another group. */
+void pj_cgroup_settle(pj_cgroup_job *job, const pj_pids *seen) {
+    const pj_deadline latest = pj_now() + SETTLE_MS * PJ_MS;
+    for (size_t i = 0; i < seen->count; i++) {
+        pj_error ignored;
+        int fd = pj_pidfd_open(seen->items[i], &ignored);
+        if (fd == -1) {
+            return; /* no pidfd here */
+        }
+        struct pollfd ended = {.fd = fd, .events = POLLIN};
+        if (fd >= 0 && poll(&ended, 1, 0) == 0) {
+            bool inside = false;
+            pj_process process = {.pid = seen->items[i], .handle = fd};
+            if (look(job, &process, &inside, &ignored) == 0 && inside) {
+                (void)poll(&ended, 1, pj_left_ms(latest, SETTLE_MS));
+            }
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+}
+
 /* Nobody notifies us of a change beside the caller. */
 static int wait_beside(pj_cgroup_job *job, pj_deadline deadline, pj_error *err) {
     for (int pause = 1;; pause = pause < 16 ? pause * 2 : 20) {
@@ -256,8 +296,7 @@ static int wait_events(pj_dir *dir, pj_deadline deadline, pj_error *err) {
     return result;
 }
 
-int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
-    pj_cgroup_job *job = (pj_cgroup_job *)head;
+int pj_cgroup_await(pj_cgroup_job *job, pj_deadline deadline, pj_error *err) {
     char rest[PJ_CGROUP_PATH];
     bool inside;
     pj_dir dir;
@@ -265,4 +304,18 @@ int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
         return -1;
     }
     return inside ? wait_beside(job, deadline, err) : wait_events(pj_leaf(job, &dir), deadline, err);
+}
+
+int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
+    pj_cgroup_job *job = (pj_cgroup_job *)head;
+    pj_pids seen = {0};
+    if (pj_cgroup_others(job, &seen, err) < 0) {
+        return -1;
+    }
+    int result = seen.count == 0 ? 0 : pj_cgroup_await(job, deadline, err);
+    if (result == 0) {
+        pj_cgroup_settle(job, &seen);
+    }
+    pj_pids_free(&seen);
+    return result;
 }
