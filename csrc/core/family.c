@@ -1,4 +1,7 @@
+#define _GNU_SOURCE 1
 #include "core/family.h"
+
+#include <unistd.h>
 
 static pthread_mutex_t *lock_of(pj_kin *kin) {
     while (kin->parent != NULL) { /* constant from join to leave, and parents leave later: no lock needed for this */
@@ -16,7 +19,7 @@ void pj_family_unlock(pj_kin *kin) {
 }
 
 void pj_family_join(pj_kin *kin, pj_kin *parent) {
-    *kin = (pj_kin){.parent = parent};
+    *kin = (pj_kin){.parent = parent, .owner = getpid()};
     pthread_mutex_init(&kin->mutex, NULL);
     if (parent != NULL) {
         pj_family_lock(parent);
@@ -27,6 +30,9 @@ void pj_family_join(pj_kin *kin, pj_kin *parent) {
 }
 
 void pj_family_leave(pj_kin *kin) {
+    if (kin->owner != getpid()) {
+        return;
+    }
     if (kin->parent != NULL) {
         pj_family_lock(kin);
         pj_kin **link = &kin->parent->first;

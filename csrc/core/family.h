@@ -6,17 +6,19 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 typedef struct pj_kin {
     struct pj_kin *parent, *first, *next; /* first child, next sibling */
     pthread_mutex_t mutex;                /* the head's is used */
+    pid_t owner;                          /* the process that joined */
 } pj_kin;
 
 /* The struct of type `type` whose member `member` is the kin. */
 #define PJ_KIN_OF(type, member, kin) ((type *)(void *)((char *)(kin) - offsetof(type, member)))
 
 /* `parent`: NULL, or one that stays a member until after this one has left. Neither may be called with the lock held.
- */
+ * In a forked child leaving does nothing: the lock may be held by a thread that the fork did not copy. */
 void pj_family_join(pj_kin *kin, pj_kin *parent);
 void pj_family_leave(pj_kin *kin);
 
