@@ -18,7 +18,7 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # has no limi
 
 CORE = ["core/pids.c"]
 BINDING = ["module.c", "job.c", "job_ops.c", "process.c", "convert.c", "raise.c"]
-POSIX = [f"posix/{name}.c" for name in ("clock", "spawn", "child", "group")] + ["core/family.c"]
+POSIX = [f"posix/{path.name}" for path in sorted((HERE / "csrc/posix").glob("*.c"))] + ["core/family.c"]
 PLATFORMS: dict[str, list[str]] = {
     "linux": POSIX
     + [f"linux/{path.name}" for path in sorted((HERE / "csrc/linux").glob("*.c"))]
