@@ -58,9 +58,8 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
     guarded = process._guarded
     if guarded:
         with translated:
-            native.guard_prepare(*_guarded_spec(request))
-        request.start_new_session, request.process_group, group = False, -1, -1
-        request.uid = request.gid = request.gids = None
+            native.guard_prepare(*_spec(request, *_command(request.args, request.executable, request.shell)))
+        become = _become(request)
     errors_in, errors_out = os.pipe()
 
     def enter() -> None:
@@ -68,19 +67,19 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
             if guarded:
                 if os.fork():
                     os._exit(0)
+                code = native.guard_exec()  # this process becomes the guard; what goes on here is its child
+                if code:
+                    raise OSError(code, os.strerror(code))
+                become()
             else:
                 native.join()
-            if group != -1:
-                os.setpgid(0, group)
+                if group != -1:
+                    os.setpgid(0, group)
         except OSError as error:
             os.write(errors_out, str(error.errno).encode())
             raise
         if preexec_fn is not None:
             preexec_fn()
-        if guarded:
-            code = native.guard_exec()
-            os.write(errors_out, str(code).encode())
-            raise OSError(code, os.strerror(code))
 
     try:
         _base_execute(process, request, enter)
@@ -98,14 +97,26 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
     return _adopted(process, request, native) if guarded else "fork"
 
 
-def _guarded_spec(request: Request) -> tuple[Any, ...]:
-    """What the forked child leaves to the guard: all but descriptors 0 to 2, directory and umask, which it inherits."""
-    args, executable = _command(request.args, request.executable, request.shell)
-    spec = list(_spec(request, args, executable))
-    spec[3] = None
-    spec[6] = (-1,) * 6
-    spec[-1] = -1
-    return tuple(spec)
+def _become(request: Request) -> Callable[[], None]:
+    """Takes from the request what concerns the program alone, and must not happen to the process that becomes its guard."""
+    session, group = request.start_new_session, request.process_group
+    uid, gid, gids = request.uid, request.gid, request.gids
+    request.start_new_session, request.process_group = False, -1
+    request.uid = request.gid = request.gids = None
+
+    def become() -> None:
+        if session:
+            os.setsid()
+        if group != -1:
+            os.setpgid(0, group)
+        if gids is not None:
+            os.setgroups(gids)
+        if gid is not None:
+            os.setregid(gid, gid)
+        if uid is not None:
+            os.setreuid(uid, uid)
+
+    return become
 
 
 def _adopted(process: Popen[Any], request: Request, native: _native.Job) -> str:

@@ -101,7 +101,8 @@ struct pj_backend {
     int (*spawn)(pj_job *job, const pj_spec *spec, pj_child *out, pj_error *err);
 
     /* Only without PJ_OWN_CHILD, for preexec_fn: spawn() in three steps. The owner prepares; a grandchild that it forked
-     * executes the guard (returns errno when that fails); the owner finishes, with spawn()'s result. */
+     * calls exec(), which forks again: the grandchild becomes the guard, and what returns, with 0 (else an errno), is its
+     * child, which goes on to be the program; the owner finishes, with spawn()'s result. */
     int (*prepare)(pj_job *job, const pj_spec *spec, pj_error *err);
     int (*exec)(pj_job *job);
     int (*finish)(pj_job *job, pj_child *out, pj_error *err);

@@ -2,6 +2,8 @@
  *
  *   pyjob-guard cgroup OWNER ROOT READY     the guard of an owner's cgroups (linux/cgroup.c)
  *   pyjob-guard reaper OWNER SOCKET MASK    the guard, parent and subreaper of one program's tree (linux/reaper.c)
+ *   pyjob-guard adopt OWNER SOCKET CHILD FLAGS    the same, of a child that it has from before its execve()
+ * (preexec_fn)
  *
  * OWNER, ROOT, READY and SOCKET are numbers of inherited descriptors; OWNER is a pidfd of the owner that the owner
  * opened by itself, so that it cannot name another process, or, where the kernel has or grants none, its
@@ -57,10 +59,15 @@ static int guard_cgroups(int owner, int root, int ready) {
 
 int main(int argc, char **argv) {
     int owner, second, ready;
-    uint64_t mask;
+    uint64_t mask, child, flags;
     block_signals();
-    if (argc != 5 || !parse_fd(argv[2], &owner) || !parse_fd(argv[3], &second)) {
+    if (argc < 5 || argc > 6 || !parse_fd(argv[2], &owner) || !parse_fd(argv[3], &second)) {
         return USAGE;
+    }
+    if (argc == 6) {
+        bool numbers = pj_parse_number(argv[4], INT32_MAX, &child) && pj_parse_number(argv[5], UINT32_MAX, &flags);
+        return numbers && strcmp(argv[1], "adopt") == 0 ? pj_guard_child(second, owner, (pid_t)child, (uint32_t)flags)
+                                                        : USAGE;
     }
     if (strcmp(argv[1], "cgroup") == 0 && parse_fd(argv[4], &ready)) {
         return guard_cgroups(owner, second, ready);

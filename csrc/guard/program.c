@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,12 +36,6 @@ static bool hear_children(void) {
     return before.sa_handler == SIG_IGN;
 }
 
-/* An owner that is gone already is seen by its pidfd. */
-static void tell(int socket, int kind, int first, int second, int third) {
-    const pj_message message = {kind, first, second, third};
-    send(socket, &message, sizeof message, MSG_NOSIGNAL);
-}
-
 /* The descriptors had to lose close-on-exec to come here; the program shall find them as the owner had them. */
 static void restore_cloexec(const pj_wire *wire) {
     static const int places[] = {0, 3, 5}; /* p2cread, c2pwrite, errwrite */
@@ -57,12 +50,12 @@ static int start(birth *child, int socket, pid_t *program) {
     *child->verdict = (pj_verdict){.parent = getpid()};
     pid_t pid = pj_start(-1, pj_start_separate(&child->spec), run, child);
     if (pid < 0) {
-        tell(socket, PJ_REFUSED, errno, PJ_CALL_VFORK, 0);
+        pj_tell_owner(socket, PJ_REFUSED, errno, PJ_CALL_VFORK, 0);
         return -1;
     }
     if (child->verdict->code != 0) {
         waitpid(pid, NULL, 0);
-        tell(socket, PJ_STARTED, pid, child->verdict->code, child->verdict->stage);
+        pj_tell_owner(socket, PJ_STARTED, pid, child->verdict->code, child->verdict->stage);
         return -1;
     }
     *program = pid;
@@ -74,12 +67,12 @@ int pj_start_program(const pj_wire *wire, size_t size, const int *own, uint64_t 
     void *lists;
     int code = pj_wire_decode(wire, size, &child.spec, &lists);
     if (code != 0) {
-        tell(socket, PJ_REFUSED, code, code == ENOMEM ? PJ_CALL_MMAP : PJ_CALL_RECV, 0);
+        pj_tell_owner(socket, PJ_REFUSED, code, code == ENOMEM ? PJ_CALL_MMAP : PJ_CALL_RECV, 0);
         return -1;
     }
     child.verdict = mmap(NULL, sizeof *child.verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (child.verdict == MAP_FAILED) {
-        tell(socket, PJ_REFUSED, errno, PJ_CALL_MMAP, 0);
+        pj_tell_owner(socket, PJ_REFUSED, errno, PJ_CALL_MMAP, 0);
         return -1;
     }
     /* Did the guard die, its tree would be nobody's: the program, at least, goes with it. */
@@ -91,7 +84,7 @@ int pj_start_program(const pj_wire *wire, size_t size, const int *own, uint64_t 
     if (result == 0) {
         const int kept[] = {own[0], own[1]};
         pj_close_others(kept, 2); /* before the reply: from then on only the program holds its pipes */
-        tell(socket, PJ_STARTED, *program, 0, getpid());
+        pj_tell_owner(socket, PJ_STARTED, *program, 0, getpid());
     }
     munmap(child.verdict, sizeof *child.verdict);
     free(lists);

@@ -33,11 +33,9 @@ typedef struct {
 
 /* ---- what was started and has ended ---- */
 
-/* There is always room: a guard says no more than four things. */
 static void tell(const guard *g, int kind, int first, int second) {
     if (g->socket >= 0) {
-        const pj_message message = {.kind = kind, .first = first, .second = second};
-        send(g->socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        pj_tell_owner(g->socket, kind, first, second, 0);
     }
 }
 
@@ -272,11 +270,11 @@ static pj_wire *receive_wire(const guard *g, size_t *size) {
  * can then not be stopped from the terminal, when no member has a parent in another group of its session (setpgid(2)).
  * As without a guard, that shall depend on the caller alone, so we leave the session. But a program that leads a group
  * of its own in the caller's session is not orphaned without a guard, so there we stay. */
-static void step_aside(const pj_wire *wire) {
-    if (wire->process_group < 0 || wire->flags & PJ_WIRE_NEW_SESSION) {
-        setsid();
-    } else {
+static void step_aside(bool leads_group) {
+    if (leads_group) {
         setpgid(0, 0);
+    } else {
+        setsid();
     }
     (void)!chdir("/");
     struct rlimit files;
@@ -292,6 +290,15 @@ static int open_signals(void) {
     return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static int guard_it(guard *g, uint32_t flags) {
+    g->keep = flags & PJ_WIRE_KEEP;
+    step_aside(flags & PJ_WIRE_LEADS_GROUP);
+    g->signals = open_signals();
+    keep_watch(g);
+    tell(g, PJ_EMPTY, 0, 0); /* so that our going is not taken for a violent death */
+    return 0;
+}
+
 int pj_guard_tree(int socket, int owner, uint64_t mask) {
     guard g = {.socket = socket, .owner = owner, .owner_is_proc = pj_owner_is_proc(owner), .pause = FIRST_PAUSE};
     const int own[] = {socket, owner, -1};
@@ -301,18 +308,29 @@ int pj_guard_tree(int socket, int owner, uint64_t mask) {
         return 1;
     }
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
-        const pj_message refused = {PJ_REFUSED, errno, PJ_CALL_SUBREAPER, 0};
-        send(socket, &refused, sizeof refused, MSG_NOSIGNAL);
+        tell(&g, PJ_REFUSED, errno, PJ_CALL_SUBREAPER);
         return 1;
     }
     if (pj_start_program(wire, size, own, mask, socket, &g.program) < 0) {
         return 1;
     }
-    g.keep = wire->flags & PJ_WIRE_KEEP;
-    step_aside(wire);
+    uint32_t flags = wire->flags;
     free(wire);
-    g.signals = open_signals();
-    keep_watch(&g);
-    tell(&g, PJ_EMPTY, 0, 0); /* so that our going is not taken for a violent death */
-    return 0;
+    return guard_it(&g, flags);
+}
+
+int pj_guard_child(int socket, int owner, pid_t child, uint32_t flags) {
+    guard g = {.socket = socket,
+               .owner = owner,
+               .owner_is_proc = pj_owner_is_proc(owner),
+               .program = child,
+               .pause = FIRST_PAUSE};
+    const int own[] = {socket, owner};
+    siginfo_t end;
+    pj_close_others(own, sizeof own / sizeof *own);
+    if (waitid(P_PID, (id_t)child, &end, WEXITED | WNOHANG | WNOWAIT) < 0) {
+        return 1;
+    }
+    pj_tell_owner(socket, PJ_STARTED, child, 0, getpid());
+    return guard_it(&g, flags);
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -69,4 +70,10 @@ bool pj_owner_dead(int owner, bool is_proc) {
         return errno == ESRCH; /* reaped. The descriptor stays with the process that it was opened for */
     }
     return pj_parse_stat(text, (size_t)size, &stat) && pj_stat_dead(&stat);
+}
+
+void pj_tell_owner(int socket, int kind, int first, int second, int third) {
+    const pj_message message = {kind, first, second, third};
+    send(socket, &message, sizeof message,
+         MSG_NOSIGNAL | MSG_DONTWAIT); /* room: a guard says no more than four things */
 }

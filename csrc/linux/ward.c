@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ struct pj_launch {
     size_t size, sent;
     int socket, owner; /* the guard's ends */
     int *inherit;      /* ends with -1 */
+    bool described;    /* the guard starts the program; else a child of ours becomes both */
 };
 
 /* ---- prepare ---- */
@@ -171,8 +173,7 @@ int pj_ward_prepare(const char *guard, const pj_spec *spec, bool keep, pj_ward *
         pj_fail(err, errno, "strdup");
         goto fail;
     }
-    if (make_sockets(ward, err) < 0 || open_owner(launch, err) < 0 || describe(launch, spec, keep, err) < 0 ||
-        send_wire(ward, MSG_DONTWAIT, err) < 0) {
+    if (make_sockets(ward, err) < 0 || open_owner(launch, err) < 0 || describe(launch, spec, keep, err) < 0) {
         goto fail;
     }
     *out = ward;
@@ -185,41 +186,77 @@ fail:
 /* ---- start, or exec ---- */
 
 typedef struct {
-    char owner[21], socket[21], mask[21];
-    char *argv[6];
+    char owner[21], socket[21], third[21], fourth[21];
+    char *argv[7];
 } arguments;
 
-/* The mask with which the program shall begin; the guard itself begins with all signals blocked. */
-static void fill(arguments *a, const pj_launch *launch, const sigset_t *mask) {
-    uint64_t bits;
-    memcpy(&bits, mask, sizeof bits);
+static void fill(arguments *a, const pj_launch *launch, char *mode, uint64_t third, uint64_t fourth) {
     pj_format_number((uint64_t)launch->owner, a->owner);
     pj_format_number((uint64_t)launch->socket, a->socket);
-    pj_format_number(bits, a->mask);
-    char *argv[] = {"pyjob-guard", "reaper", a->owner, a->socket, a->mask, NULL};
+    pj_format_number(third, a->third);
+    pj_format_number(fourth, a->fourth);
+    char *argv[] = {"pyjob-guard", mode, a->owner, a->socket, a->third, a->fourth, NULL};
     memcpy(a->argv, argv, sizeof argv);
 }
 
 int pj_ward_start(pj_ward *ward, pj_error *err) {
     arguments a;
-    sigset_t mask;
+    sigset_t mask; /* with which the program shall begin: the guard itself begins with all signals blocked */
+    uint64_t bits;
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    fill(&a, ward->launch, &mask);
+    memcpy(&bits, &mask, sizeof bits);
+    fill(&a, ward->launch, "reaper", bits, 0);
+    a.argv[5] = NULL;
+    if (send_wire(ward, MSG_DONTWAIT, err) < 0) {
+        return -1;
+    }
+    ward->launch->described = true;
     return pj_guard_start(ward->launch->path, a.argv, ward->launch->inherit, &ward->guard, err);
 }
 
-int pj_ward_exec(const pj_ward *ward) {
+/* The guard's side of the fork. All it needs is set before its child exists: an orphan of that one must come to it, and
+ * the exit status must not be thrown away. */
+static _Noreturn void become_guard(const pj_launch *launch, pid_t child) {
     arguments a;
-    sigset_t all, mask;
     char *none[] = {NULL};
+    const int own[] = {launch->socket, launch->owner};
+    fill(&a, launch, "adopt", (uint64_t)child, launch->wire->flags);
+    for (int i = 0; i < 2; i++) {
+        fcntl(own[i], F_SETFD, 0);
+    }
+    execve(launch->path, a.argv, none);
+    kill(child, SIGKILL);
+    _exit(127);
+}
+
+/* In the child, which becomes the program. */
+static int begin_program(const pj_launch *launch, pid_t guard) {
+    if (launch->wire->flags & PJ_WIRE_KEEP) {
+        return 0;
+    }
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) {
+        return errno;
+    }
+    return getppid() == guard ? 0 : ESRCH;
+}
+
+int pj_ward_exec(const pj_ward *ward) {
+    const pj_launch *launch = ward->launch;
+    const struct sigaction standard = {.sa_handler = SIG_DFL};
+    struct sigaction before;
+    sigset_t all, mask;
+    if (access(launch->path, X_OK) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
+        return errno;
+    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
-    fill(&a, ward->launch, &mask);
-    for (const int *fd = ward->launch->inherit; *fd >= 0; fd++) {
-        fcntl(*fd, F_SETFD, 0);
+    sigaction(SIGCHLD, &standard, &before);
+    pid_t self = getpid(), child = fork();
+    if (child > 0) {
+        become_guard(launch, child);
     }
-    execve(ward->launch->path, a.argv, none);
-    int code = errno;
+    int code = child < 0 ? errno : begin_program(launch, self);
+    sigaction(SIGCHLD, &before, NULL);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     return code;
 }
@@ -389,7 +426,7 @@ int pj_ward_finish(pj_ward *ward, pj_child *out, pj_error *err) {
     pj_message reply;
     close(ward->launch->socket); /* so that the guard's end is only the guard's */
     ward->launch->socket = -1;
-    int result = send_wire(ward, 0, err);
+    int result = ward->launch->described ? send_wire(ward, 0, err) : 0;
     if (result == 0 || err->code == EPIPE || err->code == ECONNRESET) { /* it may have told why */
         result = receive_reply(ward, &reply, err);
     }

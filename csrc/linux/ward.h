@@ -24,10 +24,14 @@ typedef struct {
     int returncode;
 } pj_ward;
 
-/* In this order, by one thread: prepare; start, or exec in a child that the caller forked; finish. */
+/* In this order, by one thread: prepare; start, or exec in a grandchild that the caller forked; finish. */
 int pj_ward_prepare(const char *guard, const pj_spec *spec, bool keep, pj_ward **out, pj_error *err);
 int pj_ward_start(pj_ward *ward, pj_error *err);
-int pj_ward_exec(const pj_ward *ward); /* async-signal-safe; errno, if it returns */
+
+/* Forks. The calling process becomes the guard; what returns, with 0, is its child, which goes on to be the program:
+ * with preexec_fn that is a Python, and whatever it does to itself is done to the program alone. Else an errno, in
+ * either. The caller must have one thread. */
+int pj_ward_exec(const pj_ward *ward);
 int pj_ward_finish(pj_ward *ward, pj_child *out, pj_error *err);
 
 /* The last to let go closes the descriptors. Says nothing to the guard. */
