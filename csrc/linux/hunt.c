@@ -128,10 +128,15 @@ static outcome stop_pinned(hunt *h, const pj_process *process, pj_error *err) {
     if (now.kernel) {
         return REFUSED;
     }
+    bool refused = false;
     if (pj_process_signal(process, SIGSTOP, err) < 0) {
-        return err->code == ESRCH ? LOST : err->code == EPERM ? REFUSED : FAILED;
+        if (err->code != EPERM) {
+            return err->code == ESRCH ? LOST : FAILED;
+        }
+        refused = true; /* held all the same: it is a survivor, and a parent of members, when its own parent is dead */
     }
-    pj_held held = {.process = *process, .stopped = now.state != 'T' && now.state != 't'};
+    pj_held held = {
+        .process = *process, .refused = refused, .stopped = !refused && now.state != 'T' && now.state != 't'};
     if (pj_hold_add(&h->hold, &held)) {
         return HELD;
     }
@@ -173,7 +178,7 @@ static outcome stop_one(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
  */
 static int see_held(hunt *h, pj_held *held, const pj_stat *line, bool *quiet, pj_error *err) {
     bool sent;
-    if (held->killed || (line->state != 'R' && line->state != 'S')) {
+    if (held->killed || held->refused || (line->state != 'R' && line->state != 'S')) {
         return 0;
     }
     *quiet = false;

@@ -10,6 +10,7 @@
 typedef struct {
     pj_process process;
     bool stopped; /* by us: it ran before */
+    bool refused; /* we may not signal it */
     bool killed;
     bool ended;
 } pj_held;

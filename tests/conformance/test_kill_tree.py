@@ -1,0 +1,465 @@
+"""kill_tree(): all that is connected when reached, nobody else; the caller and its ancestors spared; self-kill completes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import pyjob
+from helpers.procs import DEADLINE, Identity, eventually, processes
+from helpers.tree import chain, node
+
+LINUX = sys.platform.startswith("linux")
+POSIX = os.name == "posix"
+
+CROWD = node("top", chain("a", "b", "c"), node("deaf", ignore=True), node("session", how="setsid" if POSIX else "exec"))
+
+
+@pytest.fixture
+def crowd(tree):
+    family = tree(CROWD)
+    process = subprocess.Popen(family.argv)
+    family.ready()
+    yield family
+    family.end()
+    process.wait(DEADLINE)
+
+
+# ---- who dies
+
+
+def test_the_whole_tree(crowd, bystander):
+    assert pyjob.kill_tree(crowd.pid("top")) == crowd.pids()
+    crowd.assert_dead(deadline=1)
+    bystander.assert_alive()
+
+
+def test_without_the_root(crowd):
+    assert pyjob.kill_tree(crowd.pid("top"), include_root=False) == crowd.pids(["a", "b", "c", "deaf", "session"])
+    crowd.assert_dead(["a", "b", "c", "deaf", "session"], deadline=1)
+    crowd.assert_alive(["top"])
+    assert pyjob.kill_tree(crowd.pid("top"), include_root=False) == []
+    crowd.assert_alive(["top"])
+
+
+def test_a_branch(crowd):
+    assert pyjob.kill_tree(crowd.pid("a")) == crowd.pids(["a", "b", "c"])
+    crowd.assert_dead(["a", "b", "c"], deadline=1)
+    crowd.assert_alive(["top", "deaf", "session"])
+
+
+def test_of_a_popen_and_of_a_handle(crowd):
+    with pyjob.ProcessHandle(crowd.pid("a")) as handle:
+        assert pyjob.kill_tree(handle) == crowd.pids(["a", "b", "c"])
+        assert pyjob.kill_tree(handle) == []  # it has ended, and so has its tree
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+    assert pyjob.kill_tree(process) == [process.pid]
+    assert process.wait(DEADLINE) == (-signal.SIGKILL if POSIX else 9)
+    with pytest.raises(ProcessLookupError if POSIX else OSError):
+        pyjob.kill_tree(process)
+
+
+@pytest.mark.skipif(not POSIX, reason="stopped processes")
+def test_the_stopped_too(crowd):
+    for name in ("top", "b"):
+        os.kill(crowd.pid(name), signal.SIGSTOP)
+    assert pyjob.kill_tree(crowd.pid("top")) == crowd.pids()
+    crowd.assert_dead(deadline=1)
+
+
+def test_an_orphan_is_not_connected(tree):
+    family = tree(node("top", node("middle", node("orphan"), exit=0)))
+    process = subprocess.Popen(family.argv)
+    family.ready()
+    if POSIX:
+        eventually(lambda: pyjob.children(process.pid) == [])
+    assert pyjob.kill_tree(process.pid) == [process.pid]
+    family.assert_alive(["orphan"])
+    family.end()
+    process.wait(DEADLINE)
+
+
+@pytest.mark.skipif(not POSIX, reason="fork")
+def test_wide_and_deep(folder):
+    """A comb: 20 chains of 20, some of them sessions; with all of it dead at the return, by the kernel's word."""
+    script = f"""
+import os, time
+for tooth in range(20):
+    if os.fork() == 0:
+        depth = 0
+        while depth < 19 and os.fork() == 0:
+            depth += 1
+            if depth % 7 == 0:
+                os.setsid()
+        if depth == 19:
+            open(os.path.join({str(folder)!r}, f"tooth{{tooth}}"), "w")
+        break
+time.sleep(100)
+"""
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually(lambda: len(list(folder.glob("tooth*"))) == 20)
+    members = [Identity.of(pid) for pid in pyjob.children(process.pid, recursive=True)]
+    assert len(members) == 400
+    killed = pyjob.kill_tree(process.pid, timeout=60)
+    assert not [one for one in members if one.alive()]
+    assert killed == sorted([process.pid, *(one.pid for one in members)])
+    process.wait(DEADLINE)
+
+
+@pytest.mark.skipif(not POSIX, reason="fork")
+def test_a_tree_that_grows(folder):
+    """Each of 16 forks on without pause, and what it forks stays: all of it dies, within the deadline."""
+    script = f"""
+import os, signal, time
+signal.signal(signal.SIGALRM, signal.SIG_DFL)
+signal.alarm(60)
+for _ in range(16):
+    if os.fork() == 0:
+        signal.alarm(60)
+        open({str(folder / "growing")!r}, "w").close()
+        for _ in range(200):
+            if os.fork() == 0:
+                signal.alarm(60)
+                os.setsid()
+                break
+            time.sleep(0.002)
+        else:
+            time.sleep(60)
+        time.sleep(60)
+time.sleep(60)
+"""
+    before = {one.key for one in processes()} if LINUX else set()
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually((folder / "growing").exists)
+    time.sleep(0.05)
+    begun = time.monotonic()
+    killed = pyjob.kill_tree(process.pid, timeout=30)
+    assert time.monotonic() - begun < 30
+    assert process.pid in killed and len(killed) > 16
+    process.wait(DEADLINE)
+    if LINUX:
+        left = [one for one in processes() if one.key not in before and str(folder) in " ".join(one.argv()) and one.state not in "ZX"]
+        assert not left, [str(one) for one in left]
+
+
+@pytest.mark.skipif(not LINUX, reason="a subreaper keeps the storm connected")
+def test_a_fork_storm(folder):
+    """16 processes that fork, change the session and exit without pause, below a subreaper: nobody of them is left."""
+    script = f"""
+import ctypes, os, signal, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+end = time.monotonic() + 60
+for _ in range(16):
+    if os.fork() == 0:
+        while time.monotonic() < end:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+        os._exit(0)
+open({str(folder / "storm")!r}, "w").close()
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually((folder / "storm").exists)
+    time.sleep(0.1)
+    try:
+        pyjob.kill_tree(process.pid, include_root=False, timeout=30)
+        time.sleep(0.05)
+        assert pyjob.children(process.pid, recursive=True) == []
+        assert process.poll() is None
+        left = [one for one in processes() if one.pid != process.pid and str(folder) in " ".join(one.argv()) and one.state not in "ZX"]
+        assert not left, [str(one) for one in left]
+    finally:
+        process.kill()
+        process.wait(DEADLINE)
+
+
+# ---- who lives
+
+
+@pytest.mark.skipif(not POSIX, reason="POSIX signals")
+def test_nobody_else_is_stopped(crowd, bystander):
+    pyjob.kill_tree(crowd.pid("a"))
+    if LINUX:
+        watched = set(crowd.pids(["top", "deaf", "session"])) | {bystander.pid}
+        assert all(one.state not in "Tt" for one in processes() if one.pid in watched)
+    bystander.assert_alive()
+
+
+GRANDPARENT = """
+import os, subprocess, sys, time
+sys.path[:0] = {path!r}
+level = int(sys.argv[1])
+folder = {folder!r}
+sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(100)", folder]
+if level < 2:
+    other = subprocess.Popen(sleeper)
+    own = subprocess.Popen([sys.executable, __file__, str(level + 1)])
+    code = own.wait()
+    open(folder + f"/level{{level}}", "w").write(str(code))
+    sys.exit(code)
+import pyjob
+below = subprocess.Popen(sleeper)
+top = pyjob.ProcessHandle(int(open(folder + "/top").read()))
+killed = pyjob.kill_tree(top, include_root={include})
+open(folder + "/killed.new", "w").write(" ".join(map(str, killed)))
+os.rename(folder + "/killed.new", folder + "/killed")
+sys.exit(42)
+"""
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_the_caller_and_its_ancestors_are_spared(folder, include):
+    """top - middle - caller: the caller ends top's tree. Its own child dies, and the siblings; middle lives, and top only
+    if it was not asked for."""
+    (folder / "script.py").write_text(GRANDPARENT.format(path=sys.path, folder=str(folder), include=include))
+    gate = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nsys.argv[:2] = []\n__file__ = sys.argv[0]\nexec(open(__file__).read())"
+    argv = [sys.executable, "-c", gate, str(folder / "top"), str(folder / "script.py"), "0"]
+    top = subprocess.Popen(argv)
+    (folder / "top.new").write_text(str(top.pid))
+    (folder / "top.new").rename(folder / "top")
+    eventually((folder / "killed").exists)
+    killed = [int(pid) for pid in (folder / "killed").read_text().split()]
+    eventually((folder / "level1").exists)
+    assert (folder / "level1").read_text() == "42"  # the middle one lived to see it
+    assert (top.pid in killed) == include
+    assert len(killed) == 3 + include
+    assert top.wait(DEADLINE) == (42 if not include else -signal.SIGKILL if POSIX else 9)
+    assert (folder / "level0").exists() == (not include)
+    if LINUX:
+        eventually(lambda: not [one for one in processes() if str(folder) in " ".join(one.argv()) and one.state not in "ZX"])
+
+
+def test_self_kill_completes(folder, tree, owners):
+    """The root is the caller: first all others, then itself."""
+    family = tree(chain("top", "child", "grandchild"))
+    body = """
+    child = subprocess.Popen(argument)
+    from pathlib import Path
+    while not Path(argument[-2], "top.json").exists():
+        time.sleep(0.01)
+    report(begun=True)
+    pyjob.kill_tree(os.getpid())
+    report(survived=True)
+    """
+    owner = owners(body, end="return", argument=family.argv)
+    assert owner.wait() == (-signal.SIGKILL if POSIX else owner.process.returncode)
+    family.ready()
+    family.assert_dead(deadline=1)
+    assert owner.reported == {"begun": True}
+
+
+def test_self_without_the_root(tree, owners):
+    family = tree(chain("top", "child"))
+    body = """
+    child = subprocess.Popen(argument)
+    from pathlib import Path
+    while not Path(argument[-2], "top.json").exists():
+        time.sleep(0.01)
+    report(killed=pyjob.kill_tree(os.getpid(), include_root=False), left=pyjob.children())
+    child.wait()
+    """
+    owner = owners(body, end="return", argument=family.argv)
+    reported = owner.ready()
+    family.ready()
+    assert reported == {"killed": family.pids(), "left": []}
+    family.assert_dead(deadline=1)
+    owner.end()
+    assert owner.wait() == 0
+
+
+@pytest.mark.skipif(not POSIX, reason="init")
+def test_init_is_refused(bystander):
+    for include in (True, False):
+        with pytest.raises(PermissionError):
+            pyjob.kill_tree(1, include_root=include)
+    bystander.assert_alive()
+
+
+def test_nobody():
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait(DEADLINE)
+    with pytest.raises(ProcessLookupError if POSIX else OSError):
+        pyjob.kill_tree(process.pid)
+
+
+@pytest.mark.skipif(not POSIX, reason="zombies")
+def test_a_zombie():
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    with pyjob.ProcessHandle(process.pid) as handle:
+        handle.wait(DEADLINE)
+        assert pyjob.kill_tree(handle) == []
+        assert pyjob.kill_tree(process.pid) == []
+    assert process.wait(DEADLINE) == 0
+
+
+# ---- time, threads, means
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_passed_deadline_is_one_attempt(crowd, timeout):
+    wanted = crowd.pids()
+    try:
+        assert pyjob.kill_tree(crowd.pid("top"), timeout=timeout) == wanted
+    except pyjob.SurvivorsError as error:
+        assert set(error.pids) <= set(wanted)  # told to die, not dead yet
+    crowd.assert_dead(deadline=5)
+
+
+def test_two_at_once(crowd):
+    """Two threads after the same tree: both return, all are dead, each was ended by one of them or by both."""
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(pyjob.kill_tree(crowd_handle))) for _ in range(2)]
+    wanted = crowd.pids()
+    with pyjob.ProcessHandle(crowd.pid("top")) as crowd_handle:
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(DEADLINE)
+    assert len(found) == 2
+    assert sorted(set(found[0]) | set(found[1])) == wanted
+    crowd.assert_dead(deadline=1)
+
+
+@pytest.mark.skipif(not LINUX, reason="descriptors")
+@pytest.mark.parametrize("free", [6, 12])
+def test_more_members_than_descriptors(folder, free):
+    import resource
+
+    script = f"""
+import os, time
+for _ in range(59):
+    if os.fork() == 0:
+        break
+else:
+    open({str(folder / "crowd")!r}, "w").close()
+time.sleep(100)
+"""
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually((folder / "crowd").exists)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pyjob.ProcessHandle(process.pid) as handle:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + free, limits[1]))
+        try:
+            killed = pyjob.kill_tree(handle, timeout=30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(killed) == 60
+    process.wait(DEADLINE)
+
+
+@pytest.mark.skipif(not LINUX, reason="descriptors")
+def test_an_error_stops_nobody(crowd):
+    """Out of descriptors half-way: an error, nobody dead and nobody left stopped."""
+    import errno
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pyjob.ProcessHandle(crowd.pid("top")) as handle:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        for free in (0, 1, 2):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + free, limits[1]))
+            try:
+                with pytest.raises(OSError) as caught:
+                    pyjob.kill_tree(handle)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert caught.value.errno == errno.EMFILE
+            members = set(crowd.pids())
+            crowd.assert_alive()
+            eventually(lambda: all(one.state not in "Tt" for one in processes() if one.pid in members), 5)
+        assert pyjob.kill_tree(handle) == crowd.pids()
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+@pytest.mark.skipif(not LINUX, reason="setpriv")
+def test_survivors_are_named(folder):
+    """A child that became another user's cannot be ended by a caller without rights; the rest can."""
+    os.chmod(folder, 0o777)
+    tree_script = f"""
+import os, sys, time
+other = os.fork()
+if other == 0:
+    os.setresuid(65533, 65533, 65533)
+    open({str(folder / "other")!r}, "w").write(str(os.getpid()))
+    time.sleep(100)
+mine = os.fork()
+os.setresuid(65534, 65534, 65534)
+if mine == 0:
+    open({str(folder / "mine")!r}, "w").write(str(os.getpid()))
+time.sleep(100)
+"""
+    top = subprocess.Popen([sys.executable, "-S", "-c", tree_script])
+    eventually(lambda: all((folder / one).exists() and (folder / one).read_text() for one in ("other", "mine")))
+    eventually(lambda: os.stat(f"/proc/{top.pid}").st_uid == 65534)
+    other, mine = (int((folder / one).read_text()) for one in ("other", "mine"))
+    survivor = Identity.of(other)
+    script = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import pyjob
+try:
+    pyjob.kill_tree({top.pid}, timeout=0.5)
+except pyjob.SurvivorsError as error:
+    print(error.pids)
+"""
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", script]
+    try:
+        result = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
+        if "setpriv: failed to execute" in result.stderr or "PermissionError" in result.stderr:
+            pytest.skip(f"nobody cannot execute Python here: {result.stderr.strip()}")
+        assert result.stdout == f"[{other}]\n", result.stdout + result.stderr
+        assert survivor.alive()
+        assert top.wait(DEADLINE) == -signal.SIGKILL
+        eventually(lambda: not os.path.exists(f"/proc/{mine}") or mine not in {one.pid for one in processes() if one.state != "Z"})
+    finally:
+        survivor.end()
+        top.kill()
+        top.wait(DEADLINE)
+
+
+@pytest.mark.skipif(not POSIX, reason="setitimer")
+def test_signals_do_not_shorten_it(folder):
+    """A timer that fires all the time: the tree dies completely all the same, and the list is whole."""
+    script = f"""
+import os, time
+for _ in range(99):
+    if os.fork() == 0:
+        break
+else:
+    open({str(folder / "crowd")!r}, "w").close()
+time.sleep(100)
+"""
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually((folder / "crowd").exists)
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        killed = pyjob.kill_tree(process, timeout=30)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(killed) == 100
+    process.wait(DEADLINE)
+
+
+def test_within_a_job_too(backend, tree):
+    """A member's tree can be ended like any other; the job sees it gone."""
+    with backend.job() as job:
+        family = tree(node("top", chain("a", "b"), node("c")))
+        program = job.popen(family.argv)
+        family.ready()
+        assert pyjob.kill_tree(family.pid("a")) == family.pids(["a", "b"])
+        assert job.pids() == family.pids(["top", "c"])
+        assert pyjob.kill_tree(program.pid) == family.pids(["top", "c"])
+        assert program.wait(DEADLINE) == (-signal.SIGKILL if POSIX else 9)
+        assert job.pids() == []
