@@ -195,7 +195,11 @@ static int group_create(const pj_create *how, pj_job **out, pj_error *err) {
         return pj_fail(err, code, "mmap");
     }
     job->head = (pj_job){.backend = &pj_group_backend, .parent = how->parent, .keep = how->keep};
-    pj_family_join(&job->kin, how->parent != NULL ? &pj_group_of(how->parent)->kin : NULL);
+    if (!pj_family_join(&job->kin, how->parent != NULL ? &pj_group_of(how->parent)->kin : NULL)) {
+        munmap(job->joined, sizeof *job->joined);
+        free(job);
+        return pj_fail(err, ENOMEM, "calloc");
+    }
     *out = &job->head;
     return 0;
 }
@@ -206,12 +210,17 @@ static int group_release(pj_job *base, pj_error *err) {
     return 0;
 }
 
-static void drop_programs(pj_group_job *job) {
+static void free_job(pj_group_job *job) {
+    pj_family_lock(&job->kin);
     while (job->programs != NULL) {
         pj_program *program = job->programs;
         job->programs = program->next;
         pj_program_unref(program);
     }
+    pj_family_unlock(&job->kin);
+    pj_family_leave(&job->kin);
+    munmap(job->joined, sizeof *job->joined);
+    free(job);
 }
 
 /* A status that nobody collected yet stays for the caller's waitpid(). */
@@ -224,19 +233,12 @@ static void group_close(pj_job *base) {
             pj_program_reap(program, true);
         }
     }
-    drop_programs(job);
     pj_family_unlock(&job->kin);
-    pj_family_leave(&job->kin);
-    munmap(job->joined, sizeof *job->joined);
-    free(job);
+    free_job(job);
 }
 
 static void group_abandon(pj_job *base) {
-    pj_group_job *job = pj_group_of(base);
-    pj_family_leave(&job->kin);
-    drop_programs(job);
-    munmap(job->joined, sizeof *job->joined);
-    free(job);
+    free_job(pj_group_of(base));
 }
 
 const pj_backend pj_group_backend = {

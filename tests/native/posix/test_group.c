@@ -181,6 +181,18 @@ static bool test_nested(void) {
     return good & check(none_left(), "no zombie left");
 }
 
+/* The job around goes first, or the one in the middle. */
+static bool test_closing_order(void) {
+    pj_job *outer = make(NULL), *middle = make(outer), *inner = make(middle);
+    pj_pid pid = start(inner, "echo; exec sleep 100", false, -1);
+    backend->close(middle);
+    bool good = check(contains(outer, pid) && members(inner) == 1, "the middle one is closed");
+    backend->close(outer);
+    good &= check(members(inner) == 1 && end(inner) == 0 && collect(inner, 0) == -9, "the outer one is closed");
+    backend->close(inner);
+    return good & check(none_left(), "no zombie left");
+}
+
 static bool test_signal(void) {
     pj_job *job = make(NULL);
     start(job, "trap 'exit 5' TERM; sleep 100 & until pgrep -g 0 sleep; do :; done; wait", false, -1);
@@ -296,8 +308,8 @@ static void without_handles(void) {
 }
 
 static bool test_all(void) {
-    return test_tree() & test_leader_gone() & test_reaped_by_another() & test_nested() & test_signal() &
-           test_foreign_group() & test_caller_inside() & test_join() & test_no_descriptors();
+    return test_tree() & test_leader_gone() & test_reaped_by_another() & test_nested() & test_closing_order() &
+           test_signal() & test_foreign_group() & test_caller_inside() & test_join() & test_no_descriptors();
 }
 
 int main(void) {
