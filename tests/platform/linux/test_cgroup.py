@@ -1,0 +1,526 @@
+"""What only the backend `cgroup` does: leaves, the owner's root, its guard, the sweep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import pyjob
+from helpers.leftovers import members, own_cgroup, roots_of
+from helpers.procs import DEADLINE, Identity, alive, eventually, processes
+from helpers.tree import chain, node
+from helpers.under_test import Backend
+
+IDLE = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
+
+
+@pytest.fixture(autouse=True)
+def _needs_cgroup() -> None:
+    why = Backend.find("cgroup")[1]
+    if why:
+        pytest.skip(why)
+
+
+def guards_of(pid: int) -> list[Identity]:
+    """The guards of this owner: each has it as a pidfd."""
+    found = []
+    for seen in processes():
+        if seen.comm == "pyjob-guard" and seen.argv()[1:2] == ["cgroup"] and seen.state not in "ZX":
+            info = Path(f"/proc/{seen.pid}/fdinfo/{seen.argv()[2]}").read_text()
+            if f"Pid:\t{pid}\n" in info:
+                found.append(Identity(seen.pid, seen.started))
+    return found
+
+
+def where(pid: int | str = "self") -> str:
+    return next(line[3:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
+
+
+def root_gone(pid: int) -> bool:
+    return not roots_of(pid)
+
+
+# ---- many
+
+
+def test_a_thousand_members(folder):
+    script = "i=0; while [ $i -lt 999 ]; do sleep 300 & i=$((i+1)); done; wait"
+    with pyjob.Job(backend="cgroup") as job:
+        program = job.popen(["sh", "-c", script])
+        eventually(lambda: len(job.pids()) == 1000)
+        everybody = job.pids()
+        assert everybody == sorted(set(everybody))
+        job.kill()
+        assert job.pids() == []
+        assert not [pid for pid in everybody if alive(pid)], "kill() returns when they are dead"
+        assert program.wait(DEADLINE) == -signal.SIGKILL
+
+
+def test_a_thousand_jobs_take_no_descriptors():
+    before = len(os.listdir("/proc/self/fd"))
+    jobs = [pyjob.Job(backend="cgroup") for _ in range(1000)]
+    assert len(os.listdir("/proc/self/fd")) - before < 10
+    for job in jobs:
+        job.close()
+    (root,) = roots_of(os.getpid())
+    assert len([one for one in root.iterdir() if one.is_dir()]) <= 8
+
+
+STORM = """
+import os, sys, time
+fuse = time.monotonic() + 120
+for _ in range(16):
+    if os.fork() == 0:
+        while time.monotonic() < fuse:
+            if os.fork():
+                os._exit(0)
+            os.setsid() if os.getpid() != os.getsid(0) else None
+        os._exit(0)
+time.sleep(120)
+"""
+
+
+def test_a_fork_storm():
+    with pyjob.Job(backend="cgroup") as job:
+        program = job.popen([sys.executable, "-S", "-c", STORM])
+        eventually(lambda: len(job.pids()) > 8)
+        job.kill()
+        assert job.pids() == []
+        program.wait(DEADLINE)
+
+
+# ---- the owner's end
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "os._exit", "return"])
+def test_the_end_of_the_owner(owners, tree, end):
+    family = tree(node("top", chain("child", "grandchild"), node("daemon", node("its-child"), how="daemon")))
+    body = """
+    job = pyjob.Job(backend="cgroup")
+    program = job.popen(argument)
+    """
+    owner = owners(body, end=end, backend="cgroup", argument=family.argv)
+    owner.ready()
+    family.ready()
+    assert len(guards_of(owner.pid)) == 1 and len(roots_of(owner.pid)) == 1
+    owner.end()
+    owner.wait()
+    family.assert_dead(deadline=1.0)
+    eventually(lambda: root_gone(owner.pid), 1.0, "the root is still there")
+    eventually(lambda: not guards_of(owner.pid), 1.0, "the guard is still there")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_owner_is_killed_while_it_starts(owners, seed):
+    body = """
+    def starts():
+        while True:
+            kept.append(pyjob.Popen(argument, backend="cgroup"))
+            if len(kept) > 30:
+                kept.pop(0).kill()
+    kept = []
+    for _ in range(4):
+        threading.Thread(target=starts, daemon=True).start()
+    time.sleep(0.2)
+    report(started=len(kept))
+    """
+    mark = f"pyjob-{os.getpid()}-{time.monotonic_ns()}"
+    owner = owners(body, end="SIGKILL", backend="cgroup", argument=["sleep", "300"], env={**os.environ, "MARK": mark})
+    owner.ready()
+    time.sleep(seed * 0.003)
+    owner.end()
+    owner.wait()
+    needle = f"MARK={mark}".encode()
+
+    def left() -> list[str]:
+        return [str(one) for one in processes() if one.state not in "ZX" and needle in one.environ()]
+
+    eventually(lambda: not left(), 1.0, lambda: f"live on: {left()}")
+    eventually(lambda: root_gone(owner.pid), 1.0, "the root is still there")
+
+
+def test_what_was_released_lives_on_and_its_leaf_is_swept_later(owners, tree):
+    family, doomed = tree(chain("top", "child")), tree(chain("other"))
+    body = """
+    job = pyjob.Job(backend="cgroup")
+    kept = job.popen(argument[0])
+    doomed = pyjob.Popen(argument[1], backend="cgroup")
+    job.release()
+    """
+    owner = owners(body, end="SIGKILL", backend="cgroup", argument=[family.argv, doomed.argv])
+    owner.ready()
+    family.ready()
+    doomed.ready()
+    owner.end()
+    owner.wait()
+    doomed.assert_dead()
+    eventually(lambda: not guards_of(owner.pid), message="the guard goes")
+    family.assert_alive()
+    (root,) = roots_of(owner.pid)
+    assert members(root) == set(family.pids())
+    family.end()
+    eventually(lambda: not members(root))
+    sweep = owners("job = pyjob.Job(backend='cgroup')", end="return", backend="cgroup")
+    sweep.ready()
+    assert root_gone(owner.pid), "the next owner in this group clears up"
+    sweep.end()
+    sweep.wait()
+
+
+def test_owner_and_guard_killed_in_one_instant(owners, tree):
+    """Not promised; but the next owner in this group does what the guard could not."""
+    family = tree(chain("top", "child"))
+    body = "program = pyjob.Popen(argument, backend='cgroup')"
+    owner = owners(body, end="SIGSTOP+SIGKILL", backend="cgroup", argument=family.argv)
+    owner.ready()
+    family.ready()
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    owner.end()
+    owner.wait()
+    family.assert_alive()
+    sweep = owners("job = pyjob.Job(backend='cgroup')", end="return", backend="cgroup")
+    sweep.ready()
+    family.assert_dead()
+    sweep.end()
+    sweep.wait()
+    again = owners("job = pyjob.Job(backend='cgroup')", end="return", backend="cgroup")
+    again.ready()
+    assert root_gone(owner.pid)
+    again.end()
+    again.wait()
+
+
+def test_a_living_owner_without_a_guard_is_not_swept(owners, tree):
+    family = tree(chain("top", "child"))
+    body = "program = pyjob.Popen(argument, backend='cgroup')"
+    owner = owners(body, end="SIGKILL", backend="cgroup", argument=family.argv)
+    owner.ready()
+    family.ready()
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    eventually(lambda: not guard.alive())
+    other = owners("job = pyjob.Job(backend='cgroup')", end="return", backend="cgroup")
+    other.ready()
+    family.assert_alive()
+    other.end()
+    other.wait()
+    family.end()
+    owner.end()
+    owner.wait()
+    sweep = owners("job = pyjob.Job(backend='cgroup')", end="return", backend="cgroup")
+    sweep.ready()
+    assert root_gone(owner.pid)
+    sweep.end()
+    sweep.wait()
+
+
+# ---- the guard
+
+
+def test_a_dead_guard_is_replaced(owners, tree):
+    family = tree(chain("top", "child"))
+    body = """
+    first = pyjob.Popen(argument, backend="cgroup")
+    report(first=True)
+    while not (folder / "next").exists():
+        time.sleep(0.01)
+    second = pyjob.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"], backend="cgroup")
+    report(second=second.pid)
+    """
+    owner = owners(body, end="SIGKILL", backend="cgroup", argument=family.argv)
+    eventually(lambda: owner.reported.get("first"))
+    family.ready()
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    eventually(lambda: not guard.alive())
+    family.assert_alive()
+    (owner.folder / "next").touch()
+    second = owner.ready()["second"]
+    assert len(guards_of(owner.pid)) == 1
+    owner.end()
+    owner.wait()
+    family.assert_dead(deadline=1.0)
+    eventually(lambda: not alive(second), 1.0)
+    eventually(lambda: root_gone(owner.pid), 1.0)
+
+
+def test_a_guard_that_replaces_another_is_no_member(owners):
+    body = """
+    job = pyjob.Job(backend="cgroup")
+    job.assign_self()
+    report(inside=True)
+    while not (folder / "next").exists():
+        time.sleep(0.01)
+    inner = pyjob.Job(backend="cgroup")
+    report(pids=job.pids())
+    job.kill()
+    """
+    owner = owners(body, end="return", backend="cgroup")
+    eventually(lambda: owner.reported.get("inside"))
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    eventually(lambda: not guard.alive())
+    (owner.folder / "next").touch()
+    assert owner.ready()["pids"] == [owner.pid]
+    assert len(guards_of(owner.pid)) == 1, "kill() left it alone"
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
+def test_a_missing_guard_is_an_error_that_names_it(monkeypatch, folder):
+    missing = str(folder / "no guard")
+    monkeypatch.setattr("pyjob._guard.PATH", missing)
+    info = next(one for one in pyjob.backends() if one.name == "cgroup")
+    assert not info.available and missing in info.why and info.help
+
+
+def test_the_guard_never_shows_up_in_wait(owners):
+    body = """
+    job = pyjob.Job(backend="cgroup")
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        report(nobody=True)
+    """
+    owner = owners(body, end="return", backend="cgroup")
+    assert owner.ready() == {"nobody": True}
+    owner.end()
+    assert owner.wait() == 0
+
+
+# ---- places
+
+
+def test_leaves_are_below_the_callers_own_group():
+    with pyjob.Job(backend="cgroup") as job:
+        program = job.popen(IDLE)
+        assert where(program.pid).startswith(where().rstrip("/") + f"/pyjob-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}-")
+        job.kill()
+        program.wait(DEADLINE)
+
+
+def test_a_leaf_has_the_usual_rights_whatever_the_umask():
+    former = os.umask(0o777)
+    try:
+        with pyjob.Job(backend="cgroup") as job, pyjob.Job(backend="cgroup", kill_on_close=False) as kept:
+            os.umask(former)
+            (root,) = roots_of(os.getpid())
+            modes = {stat.S_IMODE(one.stat().st_mode) for one in root.iterdir() if one.is_dir()}
+            assert modes == {0o755, 0o1755}
+            assert job.pids() == kept.pids() == []
+    finally:
+        os.umask(former)
+
+
+def test_a_caller_whose_group_was_killed_before(owners):
+    """From Linux 6.14 on, what is cloned from such a group into another dies at birth."""
+    home = own_cgroup()
+    assert home is not None
+    if not (home / "cgroup.procs").exists():
+        pytest.skip("no group of our own")
+    made = home / f"killed-{os.getpid()}"
+    made.mkdir()
+    kill = made / "cgroup.kill"
+    if kill.exists():
+        kill.write_text("1")
+    try:
+        prefix = ["sh", "-c", 'echo 0 > "$0" && exec "$@"', str(made / "cgroup.procs")]
+        body = """
+        job = pyjob.Job(backend="cgroup")
+        codes = [job.run([sys.executable, "-S", "-c", f"raise SystemExit({code})"]).returncode for code in (0, 7)]
+        program = job.popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+        report(codes=codes, member=program.pid in job)
+        job.kill()
+        report(ended=program.wait(30))
+        job.close()
+        """
+        owner = owners(body, end="return", backend="cgroup", prefix=prefix)
+        assert owner.ready() == {"codes": [0, 7], "member": True, "ended": -9}
+        owner.end()
+        assert owner.wait() == 0, owner.output
+        eventually(lambda: not list(made.glob("pyjob-*")), 2.0)
+    finally:
+        eventually(lambda: not members(made), 5.0)
+        made.rmdir()
+
+
+def test_members_may_have_groups_of_their_own(folder):
+    """A member that nests groups itself, deeper than any job: listed, and gone with the leaf."""
+    with pyjob.Job(backend="cgroup") as job:
+        program = job.popen(IDLE)
+        (root,) = roots_of(os.getpid())
+        leaf = next(one for one in root.rglob("job-*") if (one / "cgroup.procs").read_text().split() == [str(program.pid)])
+        deep = leaf.joinpath(*["x"] * 20)
+        deep.mkdir(parents=True)
+        (deep / "cgroup.procs").write_text(str(program.pid))
+        assert job.pids() == [program.pid]
+        assert program.pid in job
+        job.kill()
+        assert program.wait(DEADLINE) == -signal.SIGKILL
+        program.job.close()
+        eventually(lambda: not leaf.exists())
+
+
+def test_two_threads_enclose_and_kill(owners):
+    body = """
+    job = pyjob.Job(backend="cgroup")
+    def encloses():
+        for _ in range(50):
+            job.assign_self()
+    def kills():
+        for _ in range(50):
+            job.kill()
+    threads = [threading.Thread(target=one) for one in (encloses, kills, encloses, kills)]
+    for one in threads: one.start()
+    for one in threads: one.join()
+    report(pids=job.pids())
+    job.close()
+    report(after=True)
+    """
+    owner = owners(body, end="return", backend="cgroup")
+    got = owner.ready()
+    assert got["pids"] == [owner.pid] and got["after"]
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
+# ---- names
+
+
+def test_a_stale_name_is_free_again(owners):
+    name = f"stale-{os.getpid()}-{time.monotonic_ns()}"
+    owner = owners("job = pyjob.Job(argument, backend='cgroup')", end="SIGKILL", backend="cgroup", argument=name)
+    owner.ready()
+    with pytest.raises(FileExistsError):
+        pyjob.Job(name, backend="cgroup")
+    owner.end()
+    owner.wait()
+    with pytest.raises(FileNotFoundError):
+        pyjob.Job.open(name)
+    pyjob.Job(name, backend="cgroup").close()
+
+
+def test_the_registry_of_names_is_refused_where_others_may_write(owners, folder):
+    body = """
+    try:
+        pyjob.Job("some-name", backend="cgroup")
+    except PermissionError as error:
+        report(refused=str(error))
+    """
+    for how in ("open", "link"):
+        runtime = folder / how
+        runtime.mkdir(mode=0o700)
+        runtime.chmod(0o700)
+        if how == "open":
+            (runtime / "pyjob").mkdir()
+            (runtime / "pyjob").chmod(0o777)
+        else:
+            (runtime / "elsewhere").mkdir(mode=0o700)
+            (runtime / "pyjob").symlink_to("elsewhere")
+        env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+        if how == "link":
+            owner = owners(body.replace("PermissionError", "OSError"), end="return", backend="cgroup", env=env)
+        else:
+            owner = owners(body, end="return", backend="cgroup", env=env)
+        assert owner.ready().get("refused"), owner.output
+        owner.end()
+        owner.wait()
+
+
+# ---- without privilege
+
+
+DELEGATED = """
+import os, sys, pyjob
+me = os.getpid()
+info = next(one for one in pyjob.backends() if one.name == "cgroup")
+assert info.available, (info.why, info.help)
+idle = ["sleep", "300"]
+with pyjob.Job(backend="cgroup", name=f"delegated-{me}") as job:
+    program = job.popen(idle)
+    assert job.pids() == [program.pid] and program.pid in job
+    with pyjob.Job.open(f"delegated-{me}") as other:
+        other.kill()
+    assert program.wait(30) == -9
+    import subprocess
+    stock = subprocess.Popen(idle)
+    job.assign(stock)
+    assert job.pids() == [stock.pid]
+    job.assign_self()
+    more = subprocess.Popen(idle)
+    assert job.pids() == sorted([me, stock.pid, more.pid])
+    job.kill()
+    assert job.pids() == [me]
+    stock.wait(30)
+    more.wait(30)
+print("fine")
+"""
+
+
+DROP = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@pytest.fixture
+def nobody():
+    """The interpreter's command for nobody in particular, who may find its folder closed."""
+    command = [*DROP, sys.executable, "-c"]
+    done = subprocess.run([*command, "import pyjob, subprocess"], capture_output=True, text=True, cwd="/")
+    if done.returncode or not os.stat(os.path.realpath(sys.executable)).st_mode & stat.S_IXOTH:
+        pytest.skip(f"others cannot run {sys.executable} with pyjob: {done.stderr}")
+    return command
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+def test_unprivileged_in_a_delegated_group(nobody):
+    home = own_cgroup()
+    assert home is not None
+    made = home / f"delegated-{os.getpid()}"
+    made.mkdir()
+    try:
+        for name in ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
+            os.chown(made / name, 65534, 65534)
+        command = ["sh", "-c", 'echo 0 > "$0" && exec "$@"', str(made / "cgroup.procs"), *nobody, DELEGATED]
+        env = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd="/")
+        assert done.stdout == "fine\n", done.stderr
+        eventually(lambda: not list(made.glob("pyjob-*")), 2.0)
+    finally:
+        eventually(lambda: not members(made), 5.0)
+        for path in sorted((one for one in made.rglob("*") if one.is_dir()), reverse=True):
+            path.rmdir()
+        made.rmdir()
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+def test_unprivileged_in_roots_group_it_says_what_would_help(nobody):
+    script = "import pyjob; i = next(b for b in pyjob.backends() if b.name == 'cgroup'); print(i.available, i.why, i.help, sep='|')"
+    done = subprocess.run([*nobody, script], capture_output=True, text=True, timeout=60, cwd="/")
+    available, why, cure = done.stdout.strip().split("|")
+    home = own_cgroup()
+    assert home is not None and available == "False" and str(home) in why and "systemd-run" in cure
+
+
+def test_starts_from_many_threads_at_once():
+    def run() -> None:
+        for _ in range(25):
+            with pyjob.Job(backend="cgroup") as job:
+                done.append(job.run([sys.executable, "-S", "-c", "raise SystemExit(3)"]).returncode)
+
+    done: list[int] = []
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert done == [3] * 200
