@@ -136,13 +136,16 @@ static bool fill(request *self, PyObject *env, PyObject *pass_fds, PyObject *gid
 }
 
 static bool parse(PyObject *args, request *self) {
-    PyObject *argv, *executables, *env, *pass_fds, *gid, *groups, *uid;
+    PyObject *argv, *executables, *env, *cwd, *pass_fds, *gid, *groups, *uid;
     pj_spec *spec = &self->spec;
     int close_fds, restore_signals, start_new_session;
-    if (!PyArg_ParseTuple(args, "OOOzpO(iiiiii)ppiOOOi", &argv, &executables, &env, &spec->cwd, &close_fds, &pass_fds,
+    if (!PyArg_ParseTuple(args, "OOOOpO(iiiiii)ppiOOOi", &argv, &executables, &env, &cwd, &close_fds, &pass_fds,
                           &spec->p2cread, &spec->p2cwrite, &spec->c2pread, &spec->c2pwrite, &spec->errread,
                           &spec->errwrite, &restore_signals, &start_new_session, &spec->process_group, &gid, &groups,
                           &uid, &spec->umask)) {
+        return false;
+    }
+    if (cwd != Py_None && !(spec->cwd = PyBytes_AsString(cwd))) { /* the arguments keep it */
         return false;
     }
     spec->close_fds = close_fds;
