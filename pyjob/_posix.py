@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import subprocess
@@ -38,6 +39,8 @@ def start(process: Popen[Any], request: Request, native: _native.Job) -> str:
     args, executable = _command(request.args, request.executable, request.shell)
     sys.audit("subprocess.Popen", executable, args, request.cwd, request.env)
     spec = _spec(request, args, executable)
+    if min(request.fds) < -1:  # such as STDOUT in the place of a descriptor
+        raise _refusal(errno.EBADF, "", executable, request.cwd)
     try:
         with translated:
             pid, code, stage, path = native.spawn(*spec)
@@ -52,29 +55,35 @@ def start(process: Popen[Any], request: Request, native: _native.Job) -> str:
 
 
 def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -> str:
-    """With preexec_fn: the base class forks this Python, and the child enters the job before it calls the function."""
-    preexec_fn = request.preexec_fn
-    group = request.process_group if sys.version_info < (3, 11) else -1  # the base class has not learnt it yet
-    guarded = process._guarded
-    if guarded:
+    """With preexec_fn: the base class forks this Python, and the child enters the job before it calls the function.
+
+    Pipes, directory, umask and signals are set by the base class before that; what would shut the child out of its job
+    (another user), or tie the guard to the program (a session), by us after it.
+    """
+    if process._guarded:
+        args, executable = _command(request.args, request.executable, request.shell)
         with translated:
-            native.guard_prepare(*_spec(request, *_command(request.args, request.executable, request.shell)))
-        become = _become(request)
+            native.guard_prepare(*_spec(request, args, executable))
+    gid, gids, uid = _id(request.gid, "gid"), _group_ids(request.gids), _id(request.uid, "uid")
+    preexec_fn = request.preexec_fn
     errors_in, errors_out = os.pipe()
 
     def enter() -> None:
         try:
-            if guarded:
-                if os.fork():
-                    os._exit(0)
-                code = native.guard_exec()  # this process becomes the guard; what goes on here is its child
-                if code:
-                    raise OSError(code, os.strerror(code))
-                become()
-            else:
+            if process._guarded:
+                _leave_to_guard(native)
+            if request.start_new_session:
+                os.setsid()
+            if request.process_group != -1:
+                os.setpgid(0, request.process_group)
+            if not process._guarded:
                 native.join()
-                if group != -1:
-                    os.setpgid(0, group)
+            if gids is not None:
+                os.setgroups(gids)
+            if gid is not None:
+                os.setregid(gid, gid)
+            if uid is not None:
+                os.setreuid(uid, uid)
         except OSError as error:
             os.write(errors_out, str(error.errno).encode())
             raise
@@ -88,53 +97,38 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
         errors_out = -1
         code = os.read(errors_in, 16)
         if code:
-            raise OSError(int(code), os.strerror(int(code))) from None
+            raise _refusal(int(code), "", "", request.cwd) from None
         raise
     finally:
         os.close(errors_in)
         if errors_out != -1:
             os.close(errors_out)
-    return _adopted(process, request, native) if guarded else "fork"
-
-
-def _become(request: Request) -> Callable[[], None]:
-    """Takes from the request what concerns the program alone, and must not happen to the process that becomes its guard."""
-    session, group = request.start_new_session, request.process_group
-    uid, gid, gids = request.uid, request.gid, request.gids
-    request.start_new_session, request.process_group = False, -1
-    request.uid = request.gid = request.gids = None
-
-    def become() -> None:
-        if session:
-            os.setsid()
-        if group != -1:
-            os.setpgid(0, group)
-        if gids is not None:
-            os.setgroups(gids)
-        if gid is not None:
-            os.setregid(gid, gid)
-        if uid is not None:
-            os.setreuid(uid, uid)
-
-    return become
-
-
-def _adopted(process: Popen[Any], request: Request, native: _native.Job) -> str:
-    """The forked child has become the parent of a guard, and ended. The guard tells of the program."""
-    with contextlib.suppress(ChildProcessError):  # somebody else's os.wait() was faster
-        os.waitpid(process.pid, 0)
-    process._child_created = False
-    with translated:
-        pid, code, stage, _ = native.guard_finish()
-    if code:
-        executable = _command(request.args, request.executable, request.shell)[1]
-        raise _refusal(code, stage, executable, request.cwd)
-    process.pid = pid
+    if process._guarded:
+        _adopted(process, native)
     return "fork"
 
 
+def _leave_to_guard(native: _native.Job) -> None:
+    """In the child: three come of it, one that ends here, the guard, and the guard's child, which returns."""
+    if os.fork():
+        os._exit(0)  # so that the guard is nobody's child
+    code = native.guard_exec()
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _adopted(process: Popen[Any], native: _native.Job) -> None:
+    """The child that the base class knows has only made way for a guard, which tells of the program."""
+    process._child_created = False
+    with contextlib.suppress(ChildProcessError):  # somebody else's os.wait() was faster
+        os.waitpid(process.pid, 0)
+    with translated:
+        pid, _, _, _ = native.guard_finish()
+    process.pid = pid
+
+
 def _base_execute(process: Popen[Any], request: Request, preexec_fn: Callable[[], None]) -> None:
-    group = (request.process_group,) if sys.version_info >= (3, 11) else ()
+    group = (-1,) if sys.version_info >= (3, 11) else ()
     subprocess.Popen._execute_child(  # type: ignore[attr-defined]
         process,
         request.args,
@@ -149,11 +143,11 @@ def _base_execute(process: Popen[Any], request: Request, preexec_fn: Callable[[]
         request.shell,
         *request.fds,
         request.restore_signals,
-        request.gid,
-        request.gids,
-        request.uid,
+        None,
+        None,
+        None,
         request.umask,
-        request.start_new_session,
+        False,
         *group,
     )
 
@@ -196,9 +190,9 @@ def _spec(request: Request, args: list[Any], executable: Argument) -> tuple[Any,
         bool(request.restore_signals),
         bool(request.start_new_session),
         request.process_group,
-        request.gid,
-        None if request.gids is None else _group_ids(request.gids),
-        request.uid,
+        _id(request.gid, "gid"),
+        _group_ids(request.gids),
+        _id(request.uid, "uid"),
         request.umask,
     )
 
@@ -220,10 +214,17 @@ def _kept_fds(pass_fds: Any) -> list[int]:
     return kept
 
 
-def _group_ids(gids: list[int]) -> list[int]:
-    if any(gid >= 2**32 for gid in gids):
+def _group_ids(gids: list[int] | None) -> list[int] | None:
+    if gids is not None and any(gid >= 2**32 for gid in gids):
         raise ValueError("invalid group id")
     return gids
+
+
+def _id(value: int | None, what: str) -> int | None:
+    """In the words of CPython's own conversion, in which what fits a long is only too small."""
+    if value is not None and value >= 2**32:
+        raise OverflowError(f"{what} is {'less than minimum' if value < 2**63 else 'greater than maximum'}")
+    return value
 
 
 def _no_nul(texts: Any) -> None:
