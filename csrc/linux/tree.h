@@ -6,7 +6,8 @@
 #include "core/process.h"
 
 /* The descendants of all roots. Dead roots count for nothing. Roots are followed but are no members themselves, unless
- * with_roots; the spared are followed too, and are never members; neither is the calling process. */
+ * with_roots; the spared are followed too, and are never members. The calling process can be a member and is listed
+ * then, but is never signalled or killed. */
 typedef struct {
     const pj_process *roots; /* pinned, in any order */
     size_t root_count;
