@@ -145,7 +145,8 @@ def perform(run: Demo, job: Job) -> None:
             run.start(role)
     else:
         print("This backend cannot enclose the caller: the library runs as a program of its own in the job.")
-        job.popen(run.command("library"), stdin=subprocess.DEVNULL)
+        # A session of its own, or this backend would hand it the terminal on which Enter is awaited.
+        job.popen(run.command("library"), stdin=subprocess.DEVNULL, start_new_session=True)
         run.meet("library")
     for role in MEMBERS:
         run.meet(role)
