@@ -19,7 +19,8 @@
  * with
  *   cc -std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE -Icsrc -Os -Wall -Wextra -Werror -ffreestanding -fno-builtin
  *      -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -ffunction-sections -nostdlib -static -no-pie
- *      -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack -s -o pyjob-guard SOURCES -lgcc */
+ *      -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,noexecstack -s -o pyjob-guard
+ * SOURCES -lgcc */
 #include <string.h>
 #include <sys/file.h>
 #include <sys/syscall.h>

@@ -46,9 +46,9 @@ static void restore_cloexec(const pj_wire *wire) {
     }
 }
 
-static int start(birth *child, int socket, pid_t *program) {
+static int start(birth *child, bool separate, int socket, pid_t *program) {
     *child->verdict = (pj_verdict){.parent = getpid()};
-    pid_t pid = pj_start(-1, pj_start_separate(&child->spec), run, child);
+    pid_t pid = pj_start(-1, separate, run, child);
     if (pid < 0) {
         pj_tell_owner(socket, PJ_REFUSED, errno, PJ_CALL_VFORK, 0);
         return -1;
@@ -70,23 +70,30 @@ int pj_start_program(const pj_wire *wire, size_t size, const int *own, uint64_t 
         pj_tell_owner(socket, PJ_REFUSED, code, code == ENOMEM ? PJ_CALL_MMAP : PJ_CALL_RECV, 0);
         return -1;
     }
-    child.verdict = mmap(NULL, sizeof *child.verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (child.verdict == MAP_FAILED) {
-        pj_tell_owner(socket, PJ_REFUSED, errno, PJ_CALL_MMAP, 0);
-        return -1;
+    pj_verdict local;
+    bool separate = pj_start_separate(&child.spec);
+    child.verdict = &local;
+    if (separate) {
+        child.verdict = mmap(NULL, sizeof *child.verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (child.verdict == MAP_FAILED) {
+            pj_tell_owner(socket, PJ_REFUSED, errno, PJ_CALL_MMAP, 0);
+            return -1;
+        }
     }
     /* Did the guard die, its tree would be nobody's: the program, at least, goes with it. */
     child.place = (pj_place){
         .cgroup_fd = -1, .terminal = -1, .parent_death = wire->flags & PJ_WIRE_KEEP ? 0 : SIGKILL, .closed = own};
     memcpy(&child.mask, &mask, sizeof mask);
     restore_cloexec(wire);
-    int result = start(&child, socket, program);
+    int result = start(&child, separate, socket, program);
     if (result == 0) {
         const int kept[] = {own[0], own[1]};
         pj_close_others(kept, 2); /* before the reply: from then on only the program holds its pipes */
         pj_tell_owner(socket, PJ_STARTED, *program, 0, getpid());
     }
-    munmap(child.verdict, sizeof *child.verdict);
+    if (separate) {
+        munmap(child.verdict, sizeof *child.verdict);
+    }
     free(lists);
     return result;
 }
