@@ -132,7 +132,7 @@ def test_an_owner_that_loops_over_wait(backend, owners):
 @pytest.mark.needs("dies_with_owner")
 def test_the_guard_killed_by_a_member(backend, owners, tree):
     """Not promised at that very moment, but what is started afterwards has a guard again, and nobody is left alone."""
-    from helpers.procs import eventually, processes
+    from helpers.procs import Identity, eventually, guards_of
 
     family = tree(chain("top", "child"))
     body = """
@@ -148,13 +148,11 @@ def test_the_guard_killed_by_a_member(backend, owners, tree):
     argument = {"first": first.argv, "second": family.argv, "go": str(go)}
     owner = owners(body, end="SIGKILL", backend=str(backend), argument=argument)
     first.ready()
-    guards = [
-        one for one in processes() if one.comm == "pyjob-guard" and one.session == os.getsid(owner.pid) and _guards(one, owner.pid)
-    ]
-    assert guards, "the owner has a guard"
+    eventually(lambda: guards_of(owner.pid), message="the owner has no guard")
+    guards = [Identity(one.pid, one.started) for one in guards_of(owner.pid)]
     for one in guards:
         os.kill(one.pid, 9)
-    eventually(lambda: not [o for o in processes() if o.key in {g.key for g in guards} and o.state not in "ZX"])
+    eventually(lambda: not any(one.alive() for one in guards))
     go.touch()
     owner.ready()
     family.ready()
@@ -162,15 +160,3 @@ def test_the_guard_killed_by_a_member(backend, owners, tree):
     owner.wait()
     family.assert_dead()
     first.end()
-
-
-def _guards(guard, owner):
-    """Whether this guard holds a pidfd of that owner."""
-    try:
-        for fd in os.listdir(f"/proc/{guard.pid}/fdinfo"):
-            with open(f"/proc/{guard.pid}/fdinfo/{fd}") as info:
-                if f"\nPid:\t{owner}\n" in "\n" + info.read():
-                    return True
-    except OSError:
-        pass
-    return False

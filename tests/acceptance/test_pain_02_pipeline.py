@@ -24,6 +24,6 @@ def test_popen_kill(backend):
 def test_run_with_a_timeout(backend):
     begin = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        backend.run("echo first; sleep 301 | cat", shell=True, capture_output=True, text=True, timeout=1)
-    assert time.monotonic() - begin < 1 + DEADLINE
+        backend.run("echo first; sleep 301 | cat", shell=True, capture_output=True, text=True, timeout=3)
+    assert time.monotonic() - begin < 3 + DEADLINE
     assert "first" in str(caught.value.output if isinstance(caught.value.output, str) else caught.value.output.decode())

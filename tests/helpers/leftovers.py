@@ -73,6 +73,18 @@ def _leaf_descriptor(target: str) -> bool:
     return f"/pyjob-" in target and f"-{os.getpid()}-" in target
 
 
+def _sweep() -> None:
+    """What pyjob does itself when enough dropped Popens have come together: close the jobs that are empty by now."""
+    import pyjob.job
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    for native in pyjob.job._kept.copy():
+        if pyjob.job._close_if_empty(native):
+            pyjob.job._kept.discard(native)
+
+
 def _handles() -> int:
     import ctypes
 
@@ -170,9 +182,7 @@ class Baseline:
                 return []
             if time.monotonic() >= end:
                 break
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
+            _sweep()
             time.sleep(pause)
             pause = min(pause * 2, 0.2)
         if LINUX:

@@ -205,3 +205,18 @@ def descendants(pid: int, everybody: list[Seen] | None = None) -> list[Seen]:
             found.append(seen)
             todo.append(seen.pid)
     return found
+
+
+def guards_of(pid: int) -> list[Seen]:
+    """The guards that watch this owner: those that hold a pidfd of it (Linux)."""
+
+    def watches(guard: Seen) -> bool:
+        try:
+            for info in Path(f"/proc/{guard.pid}/fdinfo").iterdir():
+                if f"Pid:\t{pid}" in info.read_text().splitlines():
+                    return True
+        except OSError:
+            pass  # gone meanwhile
+        return False
+
+    return [one for one in processes() if one.comm == "pyjob-guard" and one.state not in "ZX" and watches(one)]

@@ -69,6 +69,11 @@ class Tree:
             self.identities[name] = Identity(report["pid"], report["started"])
         return self.identities
 
+    @property
+    def complete(self) -> bool:
+        """Whether every node has reported so far."""
+        return all((self.folder / f"{name}.json").exists() for name in self.names)
+
     def report(self, name: str) -> dict[str, int]:
         return dict(json.loads((self.folder / f"{name}.json").read_text()))
 
