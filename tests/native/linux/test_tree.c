@@ -162,9 +162,9 @@ static void lists_and_kills_wide(void) {
 }
 
 static void lists_and_kills_deep(void) {
-    plant(deep, 500, 501);
-    CHECK(count_members() == 501);
-    kill_forest(501);
+    plant(deep, 150, 151);
+    CHECK(count_members() == 151);
+    kill_forest(151);
     uproot();
 }
 
