@@ -72,7 +72,7 @@ static int raise_above(int *fd, int highest) {
 }
 
 static int place_at(int fd, int target) {
-    if (fd < 0) {
+    if (fd == -1) { /* any other negative one is refused below, as dup2(2) does */
         return 0;
     }
     return fd == target ? fcntl(fd, F_SETFD, 0) : dup2(fd, target);
