@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import signal
 import sys
@@ -39,7 +38,7 @@ def seconds(value: object, what: str = "timeout") -> float:
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
     number = float(value)  # type: ignore[arg-type]  # str, the other thing that float() takes, was refused above
-    if math.isnan(number):
+    if number != number:
         raise ValueError(f"{what} must not be NaN")
     return max(number, 0.0)
 
@@ -49,7 +48,7 @@ def timeout(value: object) -> float | None:
     if value is None:
         return None
     number = seconds(value)
-    return None if math.isinf(number) else number
+    return None if number == float("inf") else number
 
 
 def signal_number(value: object) -> int:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-import weakref
+from _weakref import ref  # what `weakref` adds to it is not needed, and takes time to import
 
 from . import _check, _guard, _native, guarantees, process
 from .errors import JobClosedError, SurvivorsError, UnsupportedError, translated
@@ -38,7 +38,7 @@ _ASSIGN = _native.GUARANTEES["assign"]
 _NAMED = _native.GUARANTEES["named"]
 
 # Per process: a forked child starts with none of these.
-_open: dict[int, weakref.ref[Job]] = {}  # every open job that this process owns, by id()
+_open: dict[int, ref[Job]] = {}  # every open job that this process owns, by id()
 _enclosing: list[Job] = []  # the jobs that this process entered by assign_self(), the innermost last
 _kept: set[_native.Job] = set()  # of Popens that were dropped; they end with this process
 
@@ -62,7 +62,7 @@ class Job:
     _core: _native.Job
     _name: str | None
     _parent: Job | None  # what keeps it alive
-    _above: weakref.ref[Job] | None  # which one it is
+    _above: ref[Job] | None  # which one it is
     _bits: int | None  # of the backend; None: not looked at yet
     _required: int
     _opened: bool  # by name: somebody else owns it
@@ -126,7 +126,7 @@ class Job:
         self._private = getattr(self, "_private", False)
         needed = wanted | (_NAMED if name is not None else 0)
         self._parent = around = parent if parent is not None else _surrounding(backend, needed)
-        self._above = None if around is None else weakref.ref(around)
+        self._above = None if around is None else ref(around)
         if around is None:
             self._core, self._bits = guarantees.create(backend, needed, name, keep)
         else:
@@ -135,7 +135,7 @@ class Job:
                 raise guarantees.unsupported(around.backend, needed)
             with translated:
                 self._core = _native.Job.create(around.backend, around._core, name, keep, _guard.PATH)
-        _open[id(self)] = weakref.ref(self)
+        _open[id(self)] = ref(self)
 
     @classmethod
     def open(cls, name: str) -> Self:
@@ -454,7 +454,7 @@ def _surrounding(backend: str | None, needed: int) -> Job | None:
 
 def _live() -> list[Job]:
     """The open jobs of this process, from a copy: a finalizer may take one out at any time."""
-    return [job for job in (ref() for ref in _open.copy().values()) if job is not None]
+    return [job for job in (entry() for entry in _open.copy().values()) if job is not None]
 
 
 def _lies_in(native: _native.Job, above: _native.Job) -> bool:
