@@ -155,7 +155,7 @@ static int name_job(pj_cgroup_job *job, const char *name, pj_error *err) {
     return pj_name_claim(name, job, err);
 }
 
-/* An administrator's cleaning may have removed an empty root: once, another one is made. */
+/* An empty root may be removed by an administrator, or by who took it for an orphan: once, another one is made. */
 static int make(pj_cgroup_job *job, const pj_create *how, pj_error *err) {
     pj_cgroup_job *parent = (pj_cgroup_job *)how->parent;
     pj_root *root = parent ? parent->root : NULL;
@@ -191,6 +191,10 @@ static void unmake(pj_cgroup_job *job) {
     pj_job_unref(&job->head);
 }
 
+static bool root_is_gone(const pj_root *root) {
+    return root && faccessat(root->home, root->name, F_OK, 0) < 0 && errno == ENOENT;
+}
+
 static int create(const pj_create *how, pj_job **out, pj_error *err) {
     if (how->parent && !((pj_cgroup_job *)how->parent)->root) {
         return pj_unsupported(err, "a job that was opened by name takes nobody in");
@@ -211,7 +215,7 @@ static int create(const pj_create *how, pj_job **out, pj_error *err) {
             *out = &job->head;
             break;
         }
-        bool removed = err->code == ENOENT && strcmp(err->call, "mkdir (cgroup)") == 0 && !how->parent;
+        bool removed = !how->parent && root_is_gone(how->platform->root);
         unmake(job);
         if (!removed || tries > 0) {
             break;

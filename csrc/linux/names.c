@@ -166,7 +166,7 @@ static int open_leaf(const entry *what, pj_error *err) {
     }
     if (fstat(fd, &stat) == 0 && (uint64_t)stat.st_ino == what->inode) {
         pj_dir_set(&dir, fd, "");
-        bool owned = strcmp(what->owner, "-") != 0 && pj_root_owner_lives(what->owner);
+        bool owned = strcmp(what->owner, "-") != 0 && pj_root_owner_lives(what->owner) != 0;
         if (owned || pj_dir_populated(&dir) != 0) {
             return fd;
         }

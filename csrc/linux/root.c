@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@
 #include "linux/pidref.h"
 #include "linux/procfs.h"
 
-enum { SWEPT_MOST = 16, SWEEP_MS = 100, GUARD_READY_MS = 5000 };
+enum { SWEPT_MOST = 16, SWEEP_MS = 100 };
 
 /* ---- names: pyjob-<PID namespace>-<pid>-<start time>[.<another of this process>] ---- */
 
@@ -28,21 +29,25 @@ static int pid_namespace(unsigned long *out, pj_error *err) {
     return 0;
 }
 
-/* In another PID namespace, or hidden from us, it lives as far as we know. */
-bool pj_root_owner_lives(const char *name) {
+static bool is_root_name(const char *name) {
+    unsigned long namespace;
+    long long pid;
+    unsigned long long start;
+    return sscanf(name, "pyjob-%lu-%lld-%llu", &namespace, &pid, &start) == 3;
+}
+
+int pj_root_owner_lives(const char *name) {
     unsigned long named, own;
     long long pid;
     unsigned long long start;
     pj_stat stat;
     pj_error err;
-    if (sscanf(name, "pyjob-%lu-%lld-%llu", &named, &pid, &start) != 3) {
-        return true;
-    }
-    if (pid_namespace(&own, &err) < 0 || named != own) {
-        return true;
+    if (sscanf(name, "pyjob-%lu-%lld-%llu", &named, &pid, &start) != 3 || pid_namespace(&own, &err) < 0 ||
+        named != own) {
+        return -1;
     }
     if (pj_procfs_stat(pid, &stat, &err) < 0) {
-        return err.code != ESRCH;
+        return err.code == ESRCH ? 0 : -1;
     }
     return stat.start == start && !pj_stat_dead(&stat);
 }
@@ -51,12 +56,12 @@ typedef struct {
     int count;
 } swept;
 
-/* Does what a guard would have done: somebody killed it together with its owner. */
+/* Does what a guard would have done: somebody killed it together with its owner, or it ended with its PID namespace. */
 static int sweep_orphan(pj_dir *dir, unsigned depth, void *arg) {
     (void)depth;
     swept *all = arg;
     const char *name = pj_dir_name(dir);
-    if (strncmp(name, "pyjob-", 6) != 0 || pj_root_owner_lives(name)) {
+    if (!is_root_name(name) || pj_root_owner_lives(name) == 1) {
         return 0;
     }
     int fd = pj_dir_open(dir, NULL, O_RDONLY | O_DIRECTORY);
@@ -123,7 +128,9 @@ static int make_directory(pj_root *root, pj_error *err) {
     if (root->fd < 0 || fchmod(root->fd, 0755) < 0) { /* whatever the umask says */
         return pj_fail(err, errno, root->fd < 0 ? "open (cgroup)" : "fchmod (cgroup)");
     }
-    return 0;
+    /* Somebody who looks whether it is an orphan may hold the lock right now, and remove it: as create() then finds
+     * out. */
+    return flock(root->fd, LOCK_SH | LOCK_NB) == 0 || errno == EWOULDBLOCK ? 0 : pj_fail(err, errno, "flock (cgroup)");
 }
 
 static int fill(pj_root *root, pj_error *err) {

@@ -65,7 +65,7 @@ void pj_root_tidy(pj_root *root, unsigned most);
 /* With the lock held, when the last job was closed: a root without a guard is removed, as nobody else would. */
 void pj_root_retire(pj_platform *platform, pj_root *root);
 
-/* Whether the owner named by a root's name lives, as far as we can tell: in doubt, it does. */
-bool pj_root_owner_lives(const char *name);
+/* Whether the owner named by a root's name lives: 1 yes, 0 no, -1 it is in another PID namespace, or hidden from us. */
+int pj_root_owner_lives(const char *name);
 
 #endif

@@ -385,20 +385,24 @@ int pj_owner_wait(int owner) {
     return ready.revents & POLLNVAL ? -1 : 0;
 }
 
-int pj_sweep_trylock(int root) {
+static int lock(int root, int how) {
     int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    if (fd >= 0 && flock(fd, how | LOCK_NB) < 0) {
         close_keeping_errno(fd);
         return -1;
     }
     return fd;
 }
 
+int pj_sweep_trylock(int root) {
+    return lock(root, LOCK_EX);
+}
+
 int pj_sweep_lock(int root) {
-    int fd = pj_sweep_trylock(root);
+    int fd = lock(root, LOCK_SH);
     for (int tries = 0; fd < 0 && (errno == EWOULDBLOCK || errno == EINTR) && tries < 500; tries++) {
         poll(NULL, 0, 2);
-        fd = pj_sweep_trylock(root);
+        fd = lock(root, LOCK_SH);
     }
     return fd;
 }

@@ -59,8 +59,10 @@ int pj_dir_kill_listed(pj_dir *dir); /* one pass over those directly in it, each
  * OWNER is a pidfd or, where the owner could get none, its /proc/PID/stat, opened by itself: it names that process for
  * ever. */
 
-int pj_sweep_trylock(int root); /* an exclusive flock by a description of its own: its descriptor; EWOULDBLOCK: taken */
-int pj_sweep_lock(int root);    /* tries for a second: somebody may be looking whether it is free */
+/* The owner and its guard each hold a shared flock on the root. Who gets an exclusive one knows that neither is there.
+ * Both by a description of their own, whose descriptor is returned. */
+int pj_sweep_trylock(int root); /* exclusive; EWOULDBLOCK: taken */
+int pj_sweep_lock(int root);    /* the guard's; tries for a second: somebody may be looking whether it is free */
 int pj_owner_wait(int owner);   /* 0: the owner is dead, zombies included; -1: it cannot be watched. EINTR is retried */
 int pj_sweep(int root, int most); /* kills unreleased leaves, removes all empty ones, then the root, for at most so many
                                      milliseconds, -1: until done. 0: no unreleased leaf is left, 1: time is up */

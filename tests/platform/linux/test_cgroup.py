@@ -524,3 +524,24 @@ def test_starts_from_many_threads_at_once():
     for one in threads:
         one.join()
     assert done == [3] * 200
+
+
+@pytest.mark.root
+@pytest.mark.tool("unshare")
+def test_what_a_pid_namespace_left_is_swept(owners):
+    """The guard of an owner that is PID 1 of a container is killed with it; nobody else can tell whether PID 1 lives."""
+    script = "import pyjob; job = pyjob.Job(backend='cgroup'); job.popen(['sleep', '300']); import os; os._exit(0)"
+    subprocess.run(["unshare", "-pf", "--mount-proc", sys.executable, "-c", script], check=True, timeout=60)
+    home = own_cgroup()
+    assert home is not None
+    own = os.stat("/proc/self/ns/pid").st_ino
+
+    def strangers() -> list[str]:
+        return [one.name for one in home.glob("pyjob-*") if not one.name.startswith(f"pyjob-{own}-")]
+
+    eventually(lambda: not any(members(home / name) for name in strangers()))
+    sweep = owners("job = pyjob.Job(backend='cgroup')", end="return", backend="cgroup")
+    sweep.ready()
+    assert strangers() == []
+    sweep.end()
+    sweep.wait()
