@@ -28,8 +28,10 @@ OWN_READERS = False  # communicate() keeps what it has read so far
 
 _SHELL = "/system/bin/sh" if hasattr(sys, "getandroidapilevel") else "/bin/sh"
 
+_Base = subprocess.Popen  # whatever others put in its place
+
 # Before this mark was introduced, every step in the child but exec was blamed on `cwd`.
-_BLAMES_STEP = "noexec:chdir" in getattr(subprocess.Popen, "_execute_child").__code__.co_consts  # noqa: B009
+_BLAMES_STEP = "noexec:chdir" in getattr(_Base, "_execute_child").__code__.co_consts  # noqa: B009
 
 
 def start(process: Popen[Any], request: Request, native: _native.Job) -> str:
@@ -66,9 +68,12 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
             native.guard_prepare(*_spec(request, args, executable))
     gid, gids, uid = _id(request.gid, "gid"), _group_ids(request.gids), _id(request.uid, "uid")
     preexec_fn = request.preexec_fn
+    # A process group is joined last: its leader could not call setsid(), which is what most of these functions are for.
+    join_last = native.backend == "process-group"
     errors_in, errors_out = os.pipe()
 
     def enter() -> None:
+        failing = True  # whose failure it is: ours, or preexec_fn's
         try:
             if process._guarded:
                 _leave_to_guard(native)
@@ -76,7 +81,7 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
                 os.setsid()
             if request.process_group != -1:
                 os.setpgid(0, request.process_group)
-            if not process._guarded:
+            if not process._guarded and not join_last:
                 native.join()
             if gids is not None:
                 os.setgroups(gids)
@@ -84,11 +89,16 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
                 os.setregid(gid, gid)
             if uid is not None:
                 os.setreuid(uid, uid)
+            if preexec_fn is not None:
+                failing = False
+                preexec_fn()
+                failing = True
+            if join_last:
+                native.join()
         except OSError as error:
-            os.write(errors_out, str(error.errno).encode())
+            if failing:
+                os.write(errors_out, str(error.errno).encode())
             raise
-        if preexec_fn is not None:
-            preexec_fn()
 
     try:
         _base_execute(process, request, enter)
@@ -129,7 +139,7 @@ def _adopted(process: Popen[Any], native: _native.Job) -> None:
 
 def _base_execute(process: Popen[Any], request: Request, preexec_fn: Callable[[], None]) -> None:
     group = (-1,) if sys.version_info >= (3, 11) else ()
-    subprocess.Popen._execute_child(  # type: ignore[attr-defined]
+    _Base._execute_child(  # type: ignore[attr-defined]
         process,
         request.args,
         request.executable,
@@ -249,7 +259,7 @@ def _refusal(code: int, stage: str, executable: Argument, cwd: Argument | None) 
         culprit: Argument | None = executable
     else:
         culprit = cwd if stage == "chdir" or not _BLAMES_STEP else None
-    if culprit is None:
+    if culprit is None and _BLAMES_STEP:
         return OSError(code, os.strerror(code))
     return OSError(code, os.strerror(code), culprit)
 

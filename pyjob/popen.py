@@ -6,6 +6,7 @@ of which it is a subclass.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ class Popen(subprocess.Popen[AnyStr]):
     _given_back: Job | None = None  # closed, but what it was can be read from it
     _exchange: Any = None  # of run(), where it reads by itself
     _left = False  # by the end of a `with` block
+    _owner = 0  # PID of who started it
     _path = ""  # how it was started: "clone3", "vfork", "guard", "fork", "job-list"
 
     def __init__(
@@ -186,6 +188,7 @@ class Popen(subprocess.Popen[AnyStr]):
         self._private = private = self._make_job()
         self._collects = private._core.collects
         self._guarded = private.backend == "reaper"
+        self._owner = os.getpid()
         try:
             self._path = _platform.start(self, request, private._core)
         except BaseException:
@@ -277,7 +280,7 @@ class Popen(subprocess.Popen[AnyStr]):
         if self.returncode is None:
             if self._collects:
                 self._poll_native(_deadstate)
-            else:
+            if not self._collects:
                 super()._internal_poll(_deadstate)  # type: ignore[misc]
         if self.returncode is not None:
             self._settle()
@@ -287,7 +290,7 @@ class Popen(subprocess.Popen[AnyStr]):
         if self.returncode is None:
             if self._collects:
                 self._wait_native(timeout)
-            else:
+            if not self._collects:
                 super()._wait(timeout=timeout)  # type: ignore[misc]
         self._settle()
         return self.returncode
@@ -297,9 +300,7 @@ class Popen(subprocess.Popen[AnyStr]):
             return
         try:
             if self.returncode is None:
-                status = self._collect(0.0)
-                if status is not None:
-                    self.returncode = status
+                self.returncode = self._collect(0.0)
         except OSError:
             if _deadstate is not None:
                 self.returncode = _deadstate
@@ -312,26 +313,27 @@ class Popen(subprocess.Popen[AnyStr]):
         if not lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
             raise TimeoutExpired(self.args, timeout or 0.0)
         try:
-            if self.returncode is not None:
-                return
-            status = self._collect(None if until is None else max(until - time.monotonic(), 0.0))
-            if status is None:
-                raise TimeoutExpired(self.args, timeout or 0.0)
-            self.returncode = status
+            if self.returncode is None:
+                self.returncode = self._collect(None if until is None else max(until - time.monotonic(), 0.0))
+                if self.returncode is None and self._collects:
+                    raise TimeoutExpired(self.args, timeout or 0.0)
         finally:
             lock.release()
 
     def _collect(self, timeout: float | None) -> int | None:
-        """None: not within the timeout. Where nobody knows the status any more it is 0, as in the base class."""
+        """None: not within the timeout; or `_collects` holds no longer. A status that nobody knows is 0."""
         private = self._private
         if private is None:
             return 0
         try:
             return private._core.collect(timeout)
-        except ChildProcessError:
-            return 0
-        except _native.ClosedError:
-            return 0 if private._core.keep else -9  # whoever closed it killed first
+        except (ChildProcessError, _native.ClosedError) as error:
+            if not self._guarded:
+                self._collects = False  # nobody but us will collect it now: as in stock, os.waitpid() knows, or nobody
+                return None
+            if isinstance(error, ChildProcessError) or os.getpid() != self._owner or not private._kills():
+                return 0
+            return -9  # whoever closed the job killed first
 
     # -- letting go ---------------------------------------------------------------------------------------------------
 
