@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include "cgroup_bed.h"
+#include "linux/pidref.h"
 
 static void enclosed(void) {
     char before[PJ_CGROUP_PATH], after[PJ_CGROUP_PATH];
@@ -105,6 +106,9 @@ static void assigned(void) {
 }
 
 static void assigned_wrongly(void) {
+    if (!pj_pidfd_works()) {
+        return; /* start times of the same 10 ms are one identity */
+    }
     char before[PJ_CGROUP_PATH], after[PJ_CGROUP_PATH];
     pj_job *job = make(NULL, false, NULL);
     pid_t stranger = idle();

@@ -81,7 +81,7 @@ static void guard_replaced(void) {
     pj_job *job = make(NULL, false, NULL);
     pj_process *guard = &platform->root->guard;
     const pj_pid first = guard->pid;
-    OK(pj_process_signal(guard, SIGKILL, &err));
+    CHECK(kill((pid_t)guard->pid, SIGKILL) == 0);
     for (bool alive = true; alive;) {
         OK(pj_process_alive(guard, &alive, &err));
     }

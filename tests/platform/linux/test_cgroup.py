@@ -30,12 +30,17 @@ def _needs_cgroup() -> None:
 
 
 def guards_of(pid: int) -> list[Identity]:
-    """The guards of this owner: each has it as a pidfd."""
+    """The guards of this owner: each has it as a pidfd, or where there is none its /proc/PID/stat."""
     found = []
     for seen in processes():
         if seen.comm == "pyjob-guard" and seen.argv()[1:2] == ["cgroup"] and seen.state not in "ZX":
-            info = Path(f"/proc/{seen.pid}/fdinfo/{seen.argv()[2]}").read_text()
-            if f"Pid:\t{pid}\n" in info:
+            proc, fd = Path(f"/proc/{seen.pid}"), seen.argv()[2]
+            try:
+                watched = os.readlink(proc / "fd" / fd) == f"/proc/{pid}/stat"
+                watched = watched or f"Pid:\t{pid}\n" in (proc / "fdinfo" / fd).read_text()
+            except OSError:
+                continue  # it has ended meanwhile
+            if watched:
                 found.append(Identity(seen.pid, seen.started))
     return found
 
