@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from typing_extensions import Self
 
@@ -209,6 +209,9 @@ class Job:
             found.append(above)
             above = above.parent
         return found
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a job cannot be copied or pickled: it has one owner")
 
     def __repr__(self) -> str:
         native = getattr(self, "_core", None)

@@ -13,7 +13,7 @@ from .errors import SurvivorsError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Protocol, SupportsIndex
+    from typing import NoReturn, Protocol, SupportsIndex
 
     class HasPid(Protocol):
         @property
@@ -112,6 +112,9 @@ class ProcessHandle:
 
     def __hash__(self) -> int:
         return hash(self._core.identity)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a process handle cannot be copied or pickled")
 
     def __repr__(self) -> str:
         return f"<pyjob.ProcessHandle pid={self.pid}>"
