@@ -166,7 +166,7 @@ static PyObject *started(pj_job_object *self, const pj_child *child) {
     if (child->child_errno) {
         return Py_BuildValue("(iiss)", -1, child->child_errno, child->stage, child->path);
     }
-    if (child->process.handle != -1) {
+    if (child->process.handle != -1 || child->process.created != 0) { /* by start time, where there is no pidfd */
         if (self->has_program) {
             pj_process_close(&self->program);
         }
