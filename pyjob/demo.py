@@ -67,11 +67,12 @@ class Demo:
         self.people: dict[str, ProcessHandle] = {}
         self.failures = 0
 
-    def start(self, role: str) -> None:
+    def start(self, role: str) -> subprocess.Popen[bytes]:
         """What a library does that has never heard of jobs."""
         quiet = subprocess.DEVNULL
-        command = self.command(role)
-        self.started.append(subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet))
+        program = subprocess.Popen(self.command(role), stdin=quiet, stdout=quiet, stderr=quiet)
+        self.started.append(program)
+        return program
 
     def command(self, role: str) -> list[str]:
         return [PYTHON, "-c", PROGRAM, PROGRAM, self.folder, role]
@@ -141,8 +142,9 @@ def perform(run: Demo, job: Job) -> None:
     print(f"A job on the backend {job.backend}.")
     if inside:
         job.assign_self()
-        for role in ("worker", "manager", "launcher"):
-            run.start(role)
+        run.start("worker")
+        run.start("manager")
+        run.start("launcher").wait()
     else:
         print("This backend cannot enclose the caller: the library runs as a program of its own in the job.")
         # A session of its own, or this backend would hand it the terminal on which Enter is awaited.
