@@ -1,0 +1,124 @@
+/* fork(2) that waits as vfork(2) does: macOS has no other vfork any more. The verdict lies in shared memory. */
+#include "posix/start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libproc.h>
+#include <signal.h>
+#include <sys/event.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const int pj_signal_end = NSIG;
+
+bool pj_start_separate(const pj_spec *spec) {
+    (void)spec;
+    return true;
+}
+
+static void close_pair(const int *fds) {
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* There is no pipe2(): a program that another thread starts in this instant may inherit the pipe. That does no harm, as
+ * nobody waits for its end. */
+static int open_gate(int *gate) {
+    if (pipe(gate) < 0) {
+        return -1;
+    }
+    fcntl(gate[0], F_SETFD, FD_CLOEXEC);
+    fcntl(gate[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+/* Until the child has executed or ended. It does nothing before it was let through the gate. */
+static void watch(int queue, int gate, pid_t pid) {
+    struct kevent change, event;
+    EV_SET(&change, (uintptr_t)pid, EVFILT_PROC, EV_ADD | EV_ONESHOT, NOTE_EXEC | NOTE_EXIT, 0, NULL);
+    bool watched = kevent(queue, &change, 1, NULL, 0, NULL) == 0;
+    while (write(gate, "", 1) < 0 && errno == EINTR) {
+    }
+    while (watched && kevent(queue, NULL, 0, &event, 1, NULL) < 0 && errno == EINTR) {
+    }
+}
+
+pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
+    int gate[2];
+    (void)separate;
+    if (cgroup_fd >= 0) {
+        errno = ENOSYS;
+        return -1;
+    }
+    int queue = kqueue();
+    if (queue < 0) {
+        return -1;
+    }
+    fcntl(queue, F_SETFD, FD_CLOEXEC);
+    if (open_gate(gate) < 0) {
+        int code = errno;
+        close(queue);
+        errno = code;
+        return -1;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        char byte;
+        while (read(gate[0], &byte, 1) < 0 && errno == EINTR) {
+        }
+        close_pair(gate);
+        run(arg);
+    }
+    int code = errno;
+    if (pid > 0) {
+        watch(queue, gate[1], pid);
+    }
+    close_pair(gate);
+    close(queue);
+    errno = code;
+    return pid;
+}
+
+int pj_child_setgroups(size_t count, const gid_t *groups) {
+    return setgroups((int)count, groups);
+}
+
+int pj_child_setgid(gid_t gid) {
+    return setregid(gid, gid);
+}
+
+int pj_child_setuid(uid_t uid) {
+    return setreuid(uid, uid);
+}
+
+int pj_child_parent_death(int sig, pid_t parent) {
+    (void)sig;
+    (void)parent;
+    errno = ENOSYS;
+    return -1;
+}
+
+static void mark(int fd, int first, const int *keep, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (keep[i] == fd) {
+            return;
+        }
+    }
+    if (fd >= first) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+}
+
+void pj_child_close_on_exec(int first, const int *keep, size_t count) {
+    struct proc_fdinfo open[1024];
+    int size = proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, open, sizeof open);
+    if (size > 0 && size < (int)sizeof open) {
+        for (int i = 0; i < size / (int)sizeof *open; i++) {
+            mark(open[i].proc_fd, first, keep, count);
+        }
+        return;
+    }
+    for (int fd = first, end = getdtablesize(); fd < end; fd++) {
+        mark(fd, first, keep, count);
+    }
+}
