@@ -19,14 +19,15 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # has no limi
 CORE = ["core/pids.c"]
 BINDING = ["module.c", "job.c", "job_ops.c", "process.c", "convert.c", "raise.c"]
 POSIX = [f"posix/{path.name}" for path in sorted((HERE / "csrc/posix").glob("*.c"))] + ["core/family.c"]
+BSD = POSIX + [f"bsd/{path.name}" for path in sorted((HERE / "csrc/bsd").glob("*.c"))]
 PLATFORMS: dict[str, list[str]] = {
     "linux": POSIX
     + [f"linux/{path.name}" for path in sorted((HERE / "csrc/linux").glob("*.c"))]
     + ["py/os_posix.c", "py/spawn_posix.c"],
-    "darwin": POSIX
+    "darwin": BSD
     + [f"darwin/{path.name}" for path in sorted((HERE / "csrc/darwin").glob("*.c"))]
     + ["py/os_posix.c", "py/spawn_posix.c"],
-    "freebsd": POSIX
+    "freebsd": BSD
     + [f"freebsd/{path.name}" for path in sorted((HERE / "csrc/freebsd").glob("*.c"))]
     + ["py/os_posix.c", "py/spawn_posix.c"],
     "win": [f"win/{path.name}" for path in sorted((HERE / "csrc/win").glob("*.c"))] + ["py/os_win.c", "py/spawn_win.c"],
