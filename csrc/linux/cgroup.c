@@ -33,6 +33,7 @@ static bool take_pooled(pj_cgroup_job *job, char name[48]) {
         job->number = root->pool[--root->pooled];
         snprintf(name, 48, PJ_LEAF_PREFIX "%lu", job->number);
         if (fstatat(root->fd, name, &stat, 0) == 0) {
+            job->inode = (uint64_t)stat.st_ino;
             return true;
         }
     }
@@ -81,6 +82,9 @@ static int describe(pj_cgroup_job *job, pj_error *err) {
     if (!job->proc) {
         return pj_fail(err, ENOMEM, "malloc");
     }
+    if (job->inode != 0) { /* from the pool */
+        return 0;
+    }
     if (fstatat(job->base, job->path, &stat, 0) < 0) {
         return pj_fail(err, errno, "fstatat (cgroup)");
     }
@@ -107,14 +111,11 @@ static bool drop_leaf(pj_cgroup_job *job) {
         return true;
     }
     pj_leaf(job, &dir);
-    for (int tries = 0; tries < 10; tries++) { /* a kernel may say EBUSY for a moment after the last one has ended */
-        if (pj_dir_remove(&dir) == 0) {
+    for (int tries = 0; tries < 10 && pj_dir_populated(&dir) == 0; tries++) {
+        if (pj_dir_remove_unpopulated(&dir) == 0) {
             return true;
         }
-        if (errno != EBUSY || pj_dir_populated(&dir) != 0) {
-            break;
-        }
-        poll(NULL, 0, 1);
+        poll(NULL, 0, 1); /* a kernel may say EBUSY for a moment after the last one has ended */
     }
     pj_root_linger(root, job->path);
     return false;

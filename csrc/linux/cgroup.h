@@ -20,10 +20,11 @@ typedef struct {
     char *path;    /* from there; "" is base itself */
     char *proc;    /* as /proc/PID/cgroup shows it, in this namespace: */
     uint64_t namespace;
-    uint64_t inode;                          /* which is also the id of the group (64 bit kernels) */
-    _Atomic uint64_t below[PJ_KNOWN_GROUPS]; /* ids of groups in it */
-    unsigned long number;                    /* of a leaf that may go to the pool; 0: nested */
-    unsigned long made;                      /* opened by name: directories inside it, else the root counts */
+    uint64_t inode;                           /* which is also the id of the group (64 bit kernels) */
+    _Atomic uint64_t below[PJ_KNOWN_GROUPS];  /* ids of groups in it, */
+    _Atomic uint64_t beside[PJ_KNOWN_GROUPS]; /* and not in it */
+    unsigned long number;                     /* of a leaf that may go to the pool; 0: nested */
+    unsigned long made;                       /* opened by name: directories inside it, else the root counts */
     atomic_bool killed; /* by cgroup.kill: not to be used again, as kernels from 6.14 on count these */
     char *name;         /* in the registry, or NULL */
     int former;         /* where the caller came from, or -1 */

@@ -173,7 +173,9 @@ int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_er
     if (pj_dir_populated(pj_leaf(job, &dir)) == 0) { /* the usual case: a program that has ended by itself */
         return 0;
     }
-    for (int pause = 10;; pause = pause < 40 ? pause * 2 : 50) {
+    /* Each round takes locks that the dying need, too; but what the caller starts meanwhile is only ended by the next.
+     */
+    for (int pause = 20;; pause = pause < 40 ? pause * 2 : 50) {
         pj_pids seen = {0};
         const pj_deadline soon = pj_now() + pause * PJ_MS;
         int left = attempt(job, &seen, err);

@@ -117,26 +117,26 @@ static int look_in_proc(const pj_cgroup_job *job, const pj_process *process, boo
     return 0;
 }
 
-/* A group stays where it was made, and its id is never given again: once seen below the job, it always is. */
+/* A group stays where it was made, and its id is never given again: once seen below the job, or not, it always is. */
 static int look(pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
     uint64_t id, after;
     if (!group_id(process, &id)) {
         return look_in_proc(job, process, out, err);
     }
-    _Atomic uint64_t *known = &job->below[id % PJ_KNOWN_GROUPS];
-    if (id == job->inode || id == atomic_load(known)) {
+    _Atomic uint64_t *below = &job->below[id % PJ_KNOWN_GROUPS], *beside = &job->beside[id % PJ_KNOWN_GROUPS];
+    if (id == job->inode || id == atomic_load(below)) {
         *out = true;
         return 0;
     }
-    if (!has_directories(job)) {
+    if (id == atomic_load(beside) || !has_directories(job)) {
         *out = false;
         return 0;
     }
     if (look_in_proc(job, process, out, err) < 0) {
         return -1;
     }
-    if (*out && group_id(process, &after) && after == id) {
-        atomic_store(known, id);
+    if (group_id(process, &after) && after == id) {
+        atomic_store(*out ? below : beside, id);
     }
     return 0;
 }

@@ -199,7 +199,7 @@ void pj_root_tidy(pj_root *root, unsigned most) {
         pj_dir dir;
         pj_lingerer *first = root->lingering;
         root->lingering = first->next;
-        if (!pj_dir_set(&dir, root->fd, first->path) || pj_dir_remove(&dir) == 0) {
+        if (!pj_dir_set(&dir, root->fd, first->path) || pj_dir_remove_unpopulated(&dir) == 0) {
             free(first);
             continue;
         }

@@ -231,6 +231,14 @@ int pj_dir_remove(pj_dir *dir) {
     }
 }
 
+int pj_dir_remove_unpopulated(pj_dir *dir) {
+    int populated = pj_dir_populated(dir);
+    if (populated == 1) {
+        errno = EBUSY;
+    }
+    return populated == 0 ? pj_dir_remove(dir) : -1;
+}
+
 /* ---- killing ---- */
 
 enum { BATCH = 32 };
@@ -418,7 +426,7 @@ static int sweep_leaf(pj_dir *leaf, unsigned depth, void *arg) {
         *left += !is_gone(errno);
         return 0;
     }
-    if (pj_dir_populated(leaf) == 0 && pj_dir_remove(leaf) == 0) {
+    if (pj_dir_remove_unpopulated(leaf) == 0) {
         return 0;
     }
     if (stat.st_mode & S_ISVTX) {
