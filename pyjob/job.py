@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from _weakref import ref  # what `weakref` adds to it is not needed, and takes time to import
 
 from . import _check, _guard, _native, guarantees, process
+from ._owner import _close_if_empty as _close_if_empty
+from ._owner import _enclosing as _enclosing
+from ._owner import _hand_over, _lies_in, _live
+from ._owner import _kept as _kept
+from ._owner import _note as _note
+from ._owner import _open as _open
+from ._owner import _quietly as _quietly
 from .errors import JobClosedError, SurvivorsError, UnsupportedError, translated
 
 TYPE_CHECKING = False
@@ -36,11 +40,6 @@ _DIES_WITH_OWNER = _native.GUARANTEES["dies_with_owner"]
 _ATOMIC_KILL = _native.GUARANTEES["atomic_kill"]
 _ASSIGN = _native.GUARANTEES["assign"]
 _NAMED = _native.GUARANTEES["named"]
-
-# Per process: a forked child starts with none of these.
-_open: dict[int, ref[Job]] = {}  # every open job that this process owns, by id()
-_enclosing: list[Job] = []  # the jobs that this process entered by assign_self(), the innermost last
-_kept: set[_native.Job] = set()  # of Popens that were dropped; they end with this process
 
 
 class Job:
@@ -436,14 +435,6 @@ class Job:
         native.close(self._kills(), 0)
 
 
-def _note(error: BaseException, text: str) -> None:
-    """Adds to an exception under way, which is never replaced."""
-    if sys.version_info >= (3, 11):
-        error.add_note(text)
-    else:
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
-
-
 def _surrounding(backend: str | None, needed: int) -> Job | None:
     """The job that this process entered, as parent of a new one: whatever this process starts is a member of it."""
     for job in reversed(_enclosing.copy()):
@@ -453,78 +444,3 @@ def _surrounding(backend: str | None, needed: int) -> Job | None:
             continue
         return job
     return None
-
-
-def _live() -> list[Job]:
-    """The open jobs of this process, from a copy: a finalizer may take one out at any time."""
-    return [job for job in (entry() for entry in _open.copy().values()) if job is not None]
-
-
-def _lies_in(native: _native.Job, above: _native.Job) -> bool:
-    parent = native.parent
-    while parent is not None:
-        if parent is above:
-            return True
-        parent = parent.parent
-    return False
-
-
-# -- dropped Popens: their jobs pass to this process ------------------------------------------------------------------
-
-_sweep_at = 16
-
-
-def _hand_over(native: _native.Job) -> None:
-    """Called by finalizers: never blocks, never raises. Jobs found empty are closed, now or at a later hand-over."""
-    global _sweep_at
-    if _close_if_empty(native):
-        return
-    _kept.add(native)
-    if len(_kept) >= _sweep_at:
-        for other in _kept.copy():
-            if _close_if_empty(other):
-                _kept.discard(other)
-        _sweep_at = max(16, 2 * len(_kept))
-
-
-def _close_if_empty(native: _native.Job) -> bool:
-    try:
-        if not native.wait(0):
-            return False
-    except _native.ClosedError:
-        pass  # the job around it was closed, and its members with it
-    except Exception:
-        return False  # cannot look now: ask again later
-    native.close(False, 0)
-    return True
-
-
-# -- fork and exit ----------------------------------------------------------------------------------------------------
-
-
-def _forget() -> None:
-    """In a forked child: the jobs are the parent's."""
-    _enclosing.clear()
-    _open.clear()
-    _kept.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
-
-
-@atexit.register
-def _at_exit() -> None:
-    """Ends, as far as 5 s suffice, the jobs that nobody else would end: those without the guarantee dies_with_owner."""
-    deadline = time.monotonic() + _CLOSE_SECONDS
-    jobs = [job._core for job in _live() if not job.closed and not job.guarantees.dies_with_owner]
-    promised = {name: guarantees.bits_of(name) for name in {native.backend for native in _kept}}
-    jobs += [native for native in _kept if not promised[native.backend] & _DIES_WITH_OWNER]
-    for native in jobs:
-        if not native.keep:
-            _quietly(native.kill, max(0.0, deadline - time.monotonic()))
-
-
-def _quietly(call: Any, *args: Any) -> None:
-    with contextlib.suppress(Exception):  # at exit nobody is left to hear it
-        call(*args)
