@@ -4,9 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libproc.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/event.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 const int pj_signal_end = NSIG;
@@ -16,64 +17,54 @@ bool pj_start_separate(const pj_spec *spec) {
     return true;
 }
 
-static void close_pair(const int *fds) {
-    close(fds[0]);
-    close(fds[1]);
-}
-
-/* There is no pipe2(): a program that another thread starts in this instant may inherit the pipe. That does no harm, as
- * nobody waits for its end. */
-static int open_gate(int *gate) {
-    if (pipe(gate) < 0) {
-        return -1;
-    }
-    fcntl(gate[0], F_SETFD, FD_CLOEXEC);
-    fcntl(gate[1], F_SETFD, FD_CLOEXEC);
-    return 0;
-}
-
-/* Until the child has executed or ended. It does nothing before it was let through the gate. */
-static void watch(int queue, int gate, pid_t pid) {
+/* Until the child has executed or ended. It does nothing before the gate is open. */
+static void watch(int queue, volatile int *gate, pid_t pid) {
     struct kevent change, event;
     EV_SET(&change, (uintptr_t)pid, EVFILT_PROC, EV_ADD | EV_ONESHOT, NOTE_EXEC | NOTE_EXIT, 0, NULL);
     bool watched = kevent(queue, &change, 1, NULL, 0, NULL) == 0;
-    while (write(gate, "", 1) < 0 && errno == EINTR) {
-    }
+    *gate = 1;
     while (watched && kevent(queue, NULL, 0, &event, 1, NULL) < 0 && errno == EINTR) {
     }
 }
 
+/* The gate is a word in shared memory: there is no pipe2(), and a pipe would leak into what other threads start. */
+static pid_t fork_watched(int queue, volatile int *gate, void (*run)(void *), void *arg) {
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        while (*gate == 0) {
+            if (getppid() != parent) {
+                _exit(255);
+            }
+            sched_yield();
+        }
+        run(arg);
+    }
+    if (pid > 0) {
+        watch(queue, gate, pid);
+    }
+    return pid;
+}
+
 pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
-    int gate[2];
     (void)separate;
     if (cgroup_fd >= 0) {
         errno = ENOSYS;
         return -1;
     }
-    int queue = kqueue();
+    int queue = kqueue(); /* no fork inherits it */
     if (queue < 0) {
         return -1;
     }
-    fcntl(queue, F_SETFD, FD_CLOEXEC);
-    if (open_gate(gate) < 0) {
-        int code = errno;
-        close(queue);
-        errno = code;
-        return -1;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        char byte;
-        while (read(gate[0], &byte, 1) < 0 && errno == EINTR) {
-        }
-        close_pair(gate);
-        run(arg);
+    pid_t pid = -1;
+    int *gate = mmap(NULL, sizeof *gate, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
+    if (gate != MAP_FAILED) {
+        pid = fork_watched(queue, gate, run, arg);
     }
     int code = errno;
-    if (pid > 0) {
-        watch(queue, gate[1], pid);
+    if (gate != MAP_FAILED) {
+        munmap(gate, sizeof *gate);
     }
-    close_pair(gate);
     close(queue);
     errno = code;
     return pid;

@@ -119,6 +119,21 @@ static int undo(pj_pid pid, pj_pid group, int terminal) {
     return -1;
 }
 
+/* Where SIGCHLD is ignored, or somebody waits for any child, it may be reaped already, and the PID somebody else's:
+ * only who is our child after we have pinned it is the right one. */
+static int pin_child(pj_pid pid, pj_process *out, pj_error *err) {
+    siginfo_t info;
+    *out = (pj_process){.pid = pid, .handle = -1};
+    if (pj_process_open(pid, out, err) < 0) {
+        return err->code == ESRCH ? 0 : -1;
+    }
+    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD) {
+        pj_process_close(out);
+        *out = (pj_process){.pid = pid, .handle = -1};
+    }
+    return 0;
+}
+
 static int group_spawn(pj_job *base, const pj_spec *spec, pj_child *out, pj_error *err) {
     pj_group_job *job = pj_group_of(base);
     bool plain = spec->process_group < 0 && !spec->start_new_session;
@@ -136,7 +151,7 @@ static int group_spawn(pj_job *base, const pj_spec *spec, pj_child *out, pj_erro
     }
     pj_pid group = spec->process_group > 0 ? 0 : pid;
     pj_process process;
-    if (pj_process_open(pid, &process, err) < 0) {
+    if (pin_child(pid, &process, err) < 0) {
         return undo(pid, group, place.terminal);
     }
     pj_program *program = pj_group_program(&process, group, place.terminal);

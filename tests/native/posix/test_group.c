@@ -265,6 +265,21 @@ static bool test_join(void) {
     return good & check(none_left(), "no zombie left");
 }
 
+/* Children are reaped by the kernel, at once: nobody knows the status. */
+static bool test_sigchld_ignored(void) {
+    signal(SIGCHLD, SIG_IGN);
+    bool good = true;
+    for (int i = 0; i < 20 && good; i++) {
+        pj_job *job = make(NULL);
+        start(job, "exit 3", false, -1);
+        int status = collect(job, 5000 * PJ_MS);
+        good = (status == 3 || status == -1000 - ECHILD) && members(job) == 0 && end(job) == 0;
+        backend->close(job);
+    }
+    signal(SIGCHLD, SIG_DFL);
+    return check(good, "SIGCHLD ignored");
+}
+
 static bool test_no_descriptors(void) {
     pid_t child = fork();
     if (child == 0) {
@@ -309,7 +324,8 @@ static void without_handles(void) {
 
 static bool test_all(void) {
     return test_tree() & test_leader_gone() & test_reaped_by_another() & test_nested() & test_closing_order() &
-           test_signal() & test_foreign_group() & test_caller_inside() & test_join() & test_no_descriptors();
+           test_signal() & test_foreign_group() & test_caller_inside() & test_join() & test_sigchld_ignored() &
+           test_no_descriptors();
 }
 
 int main(void) {
