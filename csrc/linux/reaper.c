@@ -153,9 +153,7 @@ static int release(pj_job *job, pj_error *err) {
 
 static void close_job(pj_job *job) {
     pj_reaper_close((pj_reaper_job *)job);
-    if (pj_guard_adoptive()) {
-        pj_guard_collect();
-    }
+    pj_guard_collect(); /* we may have been adoptive when they were parked */
 }
 
 static void abandon(pj_job *job) {

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.procs import DEADLINE, Identity, eventually
 
 import pyjob
-from helpers.procs import DEADLINE, Identity, eventually
 from pyjob._guard import PATH
 
 MOST_KIB = 64
@@ -37,7 +37,7 @@ def guarded() -> Iterator[tuple[Any, Identity]]:
 
 
 def test_its_resident_memory(guarded: tuple[Any, Identity]) -> None:
-    program, guard = guarded
+    _program, guard = guarded
     rollup = Path(f"/proc/{guard.pid}/smaps_rollup").read_text()
     resident = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Rss:"))
     assert resident <= MOST_KIB
@@ -52,16 +52,18 @@ def test_it_needs_no_loader() -> None:
 
 
 def test_it_holds_nothing_of_its_owner(guarded: tuple[Any, Identity]) -> None:
-    program, guard = guarded
+    _program, guard = guarded
     held = eventually(lambda: [os.readlink(one) for one in Path(f"/proc/{guard.pid}/fd").iterdir()])
-    assert len(held) <= 3 and not [one for one in held if one.startswith(("/dev", "pipe:"))], held
+    assert len(held) <= 3, held
+    assert not [one for one in held if one.startswith(("/dev", "pipe:"))], held
     eventually(lambda: os.readlink(f"/proc/{guard.pid}/cwd") == "/")
 
 
 def test_it_is_in_nobodys_group_or_session(guarded: tuple[Any, Identity]) -> None:
     program, guard = guarded
     eventually(lambda: os.getsid(guard.pid) == guard.pid, message="it is still in its owner's session")
-    assert os.getpgid(program.pid) == os.getpgid(0) and os.getsid(program.pid) == os.getsid(0)
+    assert os.getpgid(program.pid) == os.getpgid(0)
+    assert os.getsid(program.pid) == os.getsid(0)
 
 
 def test_no_signal_stops_it(guarded: tuple[Any, Identity]) -> None:
@@ -70,7 +72,8 @@ def test_no_signal_stops_it(guarded: tuple[Any, Identity]) -> None:
         if number not in NO_DEADLY:
             os.kill(guard.pid, number)
     time.sleep(0.1)
-    assert guard.alive() and Path(f"/proc/{guard.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    assert guard.alive()
+    assert Path(f"/proc/{guard.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
     assert program.poll() is None
     program.terminate()
     assert program.wait(DEADLINE) == -signal.SIGTERM
@@ -120,7 +123,9 @@ def tell(messages: list[bytes]) -> int:
             os.close(owner)
 
 
-def wire(text: bytes, counts: tuple[int, int, int, int, int] = (1, 1, 0, 0, 0), flags: int = 0, size: int = -1) -> bytes:
+def wire(
+    text: bytes, counts: tuple[int, int, int, int, int] = (1, 1, 0, 0, 0), flags: int = 0, size: int = -1
+) -> bytes:
     """csrc/linux/protocol.h: a description of a program."""
     size = 72 + len(text) if size < 0 else size
     return struct.pack("<IIIIIIII6iiiII", MAGIC, size, flags, *counts, *[-1] * 6, -1, -1, 0, 0) + text
