@@ -24,7 +24,7 @@ typedef struct {
     bool interruptible;
     size_t pins, most_pins; /* pidfds that we keep, and how many at most: the process has other uses for descriptors */
     int64_t last_pin;
-    pj_pids *killed; /* or NULL */
+    pj_pids *killed; /* or NULL; each PID, and then the start time, negative, until it goes back to the caller */
 } hunt;
 
 static size_t pin_limit(void) {
@@ -236,6 +236,11 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
     return 0;
 }
 
+static int remember(pj_pids *killed, const pj_process *process, pj_error *err) {
+    bool added = pj_pids_add(killed, process->pid) && pj_pids_add(killed, -(pj_pid)process->created);
+    return added ? 0 : pj_fail(err, ENOMEM, "realloc");
+}
+
 /* Children first: the death of a parent orphans process groups, and the kernel wakes the stopped ones in those; they
  * must have their SIGKILL by then. *progress: somebody got his now. */
 static int kill_all(hunt *h, bool *progress, pj_error *err) {
@@ -251,8 +256,8 @@ static int kill_all(hunt *h, bool *progress, pj_error *err) {
         }
         if (sent) {
             held->killed = *progress = true;
-            if (h->killed && !pj_pids_add(h->killed, held->process.pid)) {
-                return pj_fail(err, ENOMEM, "realloc");
+            if (h->killed && remember(h->killed, &held->process, err) < 0) {
+                return -1;
             }
         }
     }
@@ -356,9 +361,10 @@ static void let_run(hunt *h) {
     }
 }
 
+/* Those whom a call killed that was interrupted then: they may be dying yet. */
 static int resume(hunt *h, pj_error *err) {
-    for (size_t at = 0; h->interruptible && h->killed && at < h->killed->count; at++) {
-        pj_held held = {.killed = true};
+    for (size_t at = 0; h->interruptible && h->killed && at + 1 < h->killed->count; at += 2) {
+        pj_held held = {.killed = true, .former = true};
         bool alive;
         if (pj_process_open(h->killed->items[at], &held.process, err) < 0) {
             if (err->code != ESRCH) {
@@ -367,10 +373,11 @@ static int resume(hunt *h, pj_error *err) {
             continue;
         }
         int status = pj_process_alive(&held.process, &alive, err);
-        if (status == 0 && alive && !pj_hold_add(&h->hold, &held)) {
+        bool same = alive && held.process.created == (uint64_t)-h->killed->items[at + 1];
+        if (status == 0 && same && !pj_hold_add(&h->hold, &held)) {
             status = pj_fail(err, ENOMEM, "realloc");
         }
-        if (status < 0 || !alive) {
+        if (status < 0 || !same) {
             pj_process_close(&held.process);
         }
         if (status < 0) {
@@ -378,6 +385,16 @@ static int resume(hunt *h, pj_error *err) {
         }
     }
     return 0;
+}
+
+static void keep_pids(pj_pids *killed) {
+    size_t count = 0;
+    for (size_t at = 0; at < killed->count; at++) {
+        if (killed->items[at] > 0) {
+            killed->items[count++] = killed->items[at];
+        }
+    }
+    killed->count = count;
 }
 
 int pj_hunt(const pj_forest *forest, bool interruptible, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
@@ -392,6 +409,10 @@ int pj_hunt(const pj_forest *forest, bool interruptible, pj_deadline deadline, p
         status = hunt_down(&h, deadline, &left, err);
     }
     let_run(&h);
+    bool interrupted = interruptible && status < 0 && err->code == EINTR;
+    if (killed && !interrupted) {
+        keep_pids(killed);
+    }
     if (status < 0) {
         pj_pids_free(&left);
     } else {

@@ -4,8 +4,8 @@
 
 #include "linux/tree.h"
 
-/* As pj_forest_kill(). `interruptible`: EINTR is returned, when all that were found have their SIGKILL; called again
- * with the same *killed, it waits for those of them that still live, too. */
+/* As pj_forest_kill(). `interruptible`: EINTR is returned, when all that were found have their SIGKILL. *killed is then
+ * our own notes, not yet a list; called again with them, it waits for those who still live, too. */
 int pj_hunt(const pj_forest *forest, bool interruptible, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
             pj_error *err);
 

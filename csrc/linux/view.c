@@ -93,7 +93,7 @@ void pj_hold_free(pj_hold *hold) {
 /* Whether `pid` names a root, or one that is held, alive at this moment: what has it as its parent is a member. */
 static int is_anchor(const pj_view *view, pj_pid pid, bool *out, pj_error *err) {
     const pj_held *held = view->hold ? pj_hold_find(view->hold, pid) : NULL;
-    if (held) {
+    if (held && !held->former) {
         return pj_process_alive(&held->process, out, err);
     }
     const pj_forest *forest = view->forest;
@@ -305,7 +305,7 @@ static int mark_known(pj_view *view, pj_error *err) {
     }
     for (size_t at = 0; view->hold && at < view->hold->count; at++) {
         const pj_held *held = &view->hold->items[at];
-        if (!held->ended && mark(view, &held->process, VIEW_IN | VIEW_ANCHOR, &shown, err) < 0) {
+        if (!held->ended && !held->former && mark(view, &held->process, VIEW_IN | VIEW_ANCHOR, &shown, err) < 0) {
             return -1;
         }
     }

@@ -373,6 +373,29 @@ static void kills_a_tree_and_its_root_last(void) {
     pj_process_close(&root);
 }
 
+/* As if a signal had come while killed ones died, and now a stranger has the PID of one of them, born in the same tick
+ * of the clock, or in another. */
+static void an_interrupted_kill_spares_who_has_the_pid_by_now(void) {
+    plant(deep, 2, 3);
+    pj_process stranger = root;
+    for (int same_tick = 0; same_tick < 2; same_tick++) {
+        pj_error err;
+        pj_pids killed = {0}, survivors = {0};
+        plant(wide, 2, 3);
+        CHECK(pj_pids_add(&killed, stranger.pid) && pj_pids_add(&killed, same_tick - 1 - (pj_pid)stranger.created));
+        int left = pj_kill_tree(&root, true, pj_now() + 500 * PJ_MS, &killed, &survivors, &err);
+        CHECK(left == same_tick && survivors.count == (size_t)same_tick && killed.count == 5);
+        pj_pids_free(&killed);
+        pj_pids_free(&survivors);
+        CHECK(waitpid((pid_t)root.pid, NULL, 0) == root.pid);
+        pj_process_close(&root);
+    }
+    root = stranger;
+    CHECK(count_members() == 3 && state_of(stranger.pid) == 'S');
+    kill_forest(3);
+    uproot();
+}
+
 /* top -> middle -> caller; top -> sibling -> one below it; caller -> child: killed are the last three, and top. */
 static _Noreturn void kill_own_grandparent(int up) {
     pj_error err;
@@ -533,6 +556,7 @@ static void all(void) {
     RUN(dead_roots_count_for_nothing);
     RUN(without_pidfds);
     RUN(kills_a_tree_and_its_root_last);
+    RUN(an_interrupted_kill_spares_who_has_the_pid_by_now);
     RUN(spares_the_caller_and_its_ancestors);
     RUN(self_kill_completes);
     RUN(refuses_init_and_kernel_threads);
