@@ -13,9 +13,10 @@
 #include "core/process.h"
 
 enum {
-    PJ_EXIT_KILLED = 1, /* the exit code of whom we end, as Popen.kill() of the stock gives */
-    PJ_E_GONE =
-        ERROR_INVALID_PARAMETER /* a process that is no more: what OpenProcess() says of a PID that nobody has */
+    PJ_SIGKILL = 9,     /* Windows' <signal.h> has SIGTERM (15) only */
+    PJ_EXIT_KILLED = 1, /* of whom a job ends: the exit code that Popen.kill() of the stock gives. Whom a
+                         * signal ends has the signal's number, as with os.kill() */
+    PJ_E_GONE = ERROR_INVALID_PARAMETER, /* a process that is no more: OpenProcess() says so of a PID that nobody has */
 };
 
 static inline HANDLE pj_handle_of(const pj_process *process) {

@@ -14,9 +14,10 @@ typedef struct {
     HANDLE job;   /* holds every member: what is listed, asked and ended */
     HANDLE inner; /* of a named job that kills on close; else NULL */
     SRWLOCK
-        entrance; /* exclusive: the caller moves in; shared: the job is ended as a whole, if the caller is not inside */
-    SRWLOCK leading; /* over leaders */
-    pj_pins leaders; /* of the console process groups that spawn() started here or in a nested job */
+    entrance; /* exclusive: the caller moves in; shared: the job is ended as a whole, if the caller is not inside */
+    volatile LONG ends; /* how often its members were ended: spawn() looks whether that came in between */
+    SRWLOCK leading;    /* over leaders */
+    pj_pins leaders;    /* of the console process groups that spawn() started here or in a nested job */
 } pj_win_job;
 
 static inline pj_win_job *pj_win_job_of(pj_job *job) {

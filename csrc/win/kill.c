@@ -6,7 +6,7 @@
 
 #include <signal.h>
 
-enum { PJ_SIGKILL = 9, DENIED_PAUSE_MS = 5 };
+enum { DENIED_PAUSE_MS = 5 };
 
 /* As a whole, in one call, unless the caller is inside. *whole: done so. */
 static int end_whole(pj_win_job *job, bool *whole, pj_error *err) {
@@ -24,19 +24,20 @@ static int end_whole(pj_win_job *job, bool *whole, pj_error *err) {
 }
 
 /* Refusals are passed over: whom we may not end, or who has just ended by itself. */
-static void end_each(const pj_pins *pins) {
+static void end_each(const pj_pins *pins, UINT code) {
     for (size_t at = 0; at < pins->count; at++) {
-        TerminateProcess(pins->items[at].handle, PJ_EXIT_KILLED);
+        TerminateProcess(pins->items[at].handle, code);
     }
 }
 
 static int end_once(pj_win_job *job, const pj_pins *pins, pj_error *err) {
     bool whole;
+    InterlockedIncrement(&job->ends);
     if (end_whole(job, &whole, err) < 0) {
         return -1;
     }
     if (!whole) {
-        end_each(pins);
+        end_each(pins, PJ_EXIT_KILLED);
     }
     return 0;
 }
@@ -118,7 +119,8 @@ int pj_win_signal(pj_job *base, int sig, pj_error *err) {
     if (pj_win_gather(job, &others, &pins, err) < 0) {
         return -1;
     }
-    end_each(&pins);
+    InterlockedIncrement(&job->ends);
+    end_each(&pins, (UINT)sig);
     pj_pids_free(&others);
     pj_pins_free(&pins);
     return 0;

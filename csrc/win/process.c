@@ -3,8 +3,6 @@
 
 #include <signal.h>
 
-enum { PJ_SIGKILL = 9 }; /* Windows' <signal.h> has SIGTERM (15) only */
-
 int pj_process_open(pj_pid pid, pj_process *out, pj_error *err) {
     DWORD code;
     HANDLE handle = pj_process_pin(pid, &code);
@@ -51,7 +49,7 @@ int pj_process_signal(const pj_process *process, int sig, pj_error *err) {
     if (sig != SIGTERM && sig != PJ_SIGKILL) {
         return pj_fail(err, ERROR_INVALID_PARAMETER, "signal");
     }
-    if (!TerminateProcess(handle, PJ_EXIT_KILLED)) {
+    if (!TerminateProcess(handle, (UINT)sig)) {
         DWORD code = GetLastError(); /* ERROR_ACCESS_DENIED also of a process that is about to end */
         return pj_fail(err, pj_handle_alive(handle) ? (int)code : PJ_E_GONE, "TerminateProcess");
     }

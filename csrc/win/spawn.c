@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { MOST_ATTRIBUTES = 2 };
+enum { MOST_ATTRIBUTES = 2, MOST_ATTEMPTS = 16 };
 
 static int set_attribute(LPPROC_THREAD_ATTRIBUTE_LIST list, DWORD_PTR which, HANDLE *handles, size_t count,
                          pj_error *err) {
@@ -118,12 +118,35 @@ static int start_inside(pj_win_job *job, const pj_spec *spec, PROCESS_INFORMATIO
     return result;
 }
 
+/* How often this job and those around it were ended so far. */
+static LONG count_ends(pj_job *job) {
+    LONG count = 0;
+    for (; job; job = job->parent) {
+        count += InterlockedCompareExchange(&pj_win_job_of(job)->ends, 0, 0);
+    }
+    return count;
+}
+
+/* A kill() that comes while CreateProcessW() is at work makes that fail, with an error that says nothing of it. What is
+ * started after that kill is none of its business: so the start is tried again. */
+static int start_anew(pj_win_job *job, const pj_spec *spec, PROCESS_INFORMATION *out, const char **path,
+                      pj_error *err) {
+    LONG before, after = count_ends(&job->base);
+    int result, attempts = 0;
+    do {
+        before = after;
+        result = start_inside(job, spec, out, path, err);
+        after = count_ends(&job->base);
+    } while (result < 0 && before != after && ++attempts < MOST_ATTEMPTS);
+    return result;
+}
+
 int pj_win_spawn(pj_job *base, const pj_spec *spec, pj_child *out, pj_error *err) {
     pj_win_job *job = pj_win_job_of(base);
     PROCESS_INFORMATION program;
     FILETIME created = {0}, exited, kernel, user;
     const char *path;
-    if (start_inside(job, spec, &program, &path, err) < 0) {
+    if (start_anew(job, spec, &program, &path, err) < 0) {
         return -1;
     }
     if (spec->creation & CREATE_NEW_PROCESS_GROUP &&

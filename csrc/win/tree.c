@@ -182,7 +182,7 @@ static int end_all(tree *self, bool *ended, pj_error *err) {
     *ended = false;
     for (size_t at = 0; at < self->count; at++) {
         node *victim = &self->items[at];
-        if (is_left(victim) && victim->handle && !victim->ended && TerminateProcess(victim->handle, PJ_EXIT_KILLED)) {
+        if (is_left(victim) && victim->handle && !victim->ended && TerminateProcess(victim->handle, PJ_SIGKILL)) {
             *ended = victim->ended = true;
             if (!pj_pids_add(self->killed, victim->pid)) {
                 return pj_fail(err, ERROR_NOT_ENOUGH_MEMORY, "realloc");
@@ -260,7 +260,7 @@ int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline
         return -1;
     }
     if (suicide && include_root) {
-        TerminateProcess(GetCurrentProcess(), PJ_EXIT_KILLED); /* last of all; does not return */
+        TerminateProcess(GetCurrentProcess(), PJ_SIGKILL); /* last of all; does not return */
     }
     pj_pids_sort(&ended);
     *killed = ended;

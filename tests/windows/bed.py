@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -259,9 +260,19 @@ class Bed:
         self.stop_server()  # writes the registry
 
     def stop_server(self) -> None:
+        """Ends what runs in this prefix, and what a wineserver that was lost has left there."""
         for option in ("-k", "-w"):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run([self.server, option], env=self.environment, timeout=30, stderr=subprocess.DEVNULL)
+        mark = f"WINEPREFIX={self.environment['WINEPREFIX']}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                pin = os.pidfd_open(int(process.name))
+                try:
+                    if mark in (process / "environ").read_bytes().split(b"\0"):
+                        signal.pidfd_send_signal(pin, signal.SIGKILL)
+                finally:
+                    os.close(pin)
 
     def start_server(self) -> None:
         """For the same reason as make_prefix()."""

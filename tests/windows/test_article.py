@@ -72,7 +72,7 @@ def test_the_listing(tree, bystander):
     assert saw["outside"] == []
     assert saw["empty"]
     assert saw["left"] == [saw["me"]]
-    assert saw["codes"] == [1, 1, 1]
+    assert saw["codes"] == [15, 15, 15]
     assert saw["stranger_inside"] is False
     assert last == "alive after close"
     for family in families:
