@@ -3,7 +3,8 @@
 
 Needs Python (3.10 or later), a C compiler and a package index; works in a temporary folder, nothing is written into the
 checkout. What is run, two lanes at a time:
-    as it is        the whole suite as the calling user
+    as it is        conformance and acceptance tests as the calling user
+    once            all else as the calling user: the house, platforms, stress, CPython's own tests, …
     delegated       (as root on Linux) as an ordinary user inside a cgroup that belongs to that user
     no cgroup       (as root on Linux) as an ordinary user who may write no cgroup: the reaper is the default there
     filtered        (as root on Linux) under a seccomp filter that refuses clone3 and pidfd_open, as old kernels do
@@ -37,7 +38,7 @@ STRICT = bool(os.environ.get("PYJOB_REQUIRE_ALL"))
 CI = bool(os.environ.get("CI"))
 AT_A_TIME = 2
 LANE_SECONDS = 25 * 60
-PER_BACKEND = ("conformance", "acceptance", "stress")  # what every lane runs; the first runs all the rest, too
+PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
 NOT_HERE = ("windows", "bench", "helpers")  # has a lane or a command of its own
 
 
@@ -94,7 +95,8 @@ def call(*command: str | Path, **options: object) -> None:
 
 
 def as_nobody(command: list[str]) -> list[str]:
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+    """By way of env(1): setpriv itself executes with root's rights left, and could start what the user cannot."""
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env", *command]
 
 
 def interpreter(work: Path, lines: list[str]) -> str:
@@ -107,14 +109,26 @@ def interpreter(work: Path, lines: list[str]) -> str:
     if subprocess.run(as_nobody([original, *probe]), cwd="/", capture_output=True).returncode == 0:
         return sys.executable
     copy = work / "python"
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     shutil.copytree(base, copy, symlinks=True, ignore=shutil.ignore_patterns("site-packages", "__pycache__", "*.a"))
-    (copy / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages").mkdir(exist_ok=True)
-    python = str(copy / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
-    if subprocess.run(as_nobody([python, *probe]), cwd="/", capture_output=True).returncode == 0:
+    (copy / "lib" / version / "site-packages").mkdir(exist_ok=True)
+    python = copy / "bin" / version
+    relocate(python, base / "lib")
+    if subprocess.run(as_nobody([str(python), *probe]), cwd="/", capture_output=True).returncode == 0:
         lines.append(f"the interpreter was copied from {base}, which only root can read")
-        return python
+        return str(python)
     lines.append(f"no interpreter that an ordinary user can run: {base} is unreadable, and a copy does not start")
     return sys.executable
+
+
+def relocate(program: Path, library: Path) -> None:
+    """A Python built with a shared library looks for it where it was installed: make that relative to the program.
+
+    By hand, because LD_LIBRARY_PATH is lost to the tests' daemons, whose environment is empty."""
+    old = str(library).encode() + b"\0"
+    new = b"$ORIGIN/../lib\0"
+    if len(new) <= len(old):
+        program.write_bytes(program.read_bytes().replace(old, new.ljust(len(old), b"\0")))
 
 
 def build(work: Path, python: str) -> Path:
@@ -157,17 +171,21 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
     chosen = [one for one in arguments if not one.startswith("-") and (CHECKOUT / "tests" / one.split("::")[0]).exists()]
     options = [one for one in arguments if one not in chosen]
     options = ["-p", "no:cacheprovider", "-q", "-ra", "--color=no", *(["--reruns", "1"] if CI else []), *options]
-    here = sorted(one.name for one in (CHECKOUT / "tests").iterdir() if one.is_dir() and any(one.glob("test_*.py")))
+    here = sorted(one.name for one in (CHECKOUT / "tests").iterdir() if one.is_dir() and any(one.rglob("test_*.py")))
     everything = [one for one in here if one not in NOT_HERE]
     everywhere = [one for one in PER_BACKEND if one in everything]
     pytest = [str(python), "-m", "pytest", *options]
 
-    found = [Lane("as it is", [*pytest, *(chosen or everything)])]
+    once = [one for one in everything if one not in everywhere]
+    found = [Lane("as it is", [*pytest, *(chosen or everywhere)])]
+    if once and not chosen:
+        found.append(Lane("once", [*pytest, *once]))
     if LINUX:
         cgroup = own_cgroup()
         base = cgroup / f"pyjob-run-{os.getpid()}" if cgroup and os.access(cgroup, os.W_OK) else None
         if base:
-            found[0].cgroup = base / "as-it-is"
+            for one in found:
+                one.cgroup = base / one.name.replace(" ", "-")
         if not ROOT or not shutil.which("setpriv"):
             lines.append("only root can run the suite as another user: the lanes of an ordinary user are left out")
         else:
@@ -188,7 +206,7 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
                 )
             )
             old = [str(python), str(work / "tests" / "helpers" / "filtered.py"), *pytest, *(chosen or everywhere[:1])]
-            found.append(Lane("filtered", old, {"PYJOB_TEST_FILTERED": "1"}, base / "filtered" if base else None))
+            found.append(Lane("filtered", old, {"PYJOB_TEST_FILTERED": "1", "PYJOB_TEST_BACKENDS": "cgroup,reaper"}, base / "filtered" if base else None))
     bed = CHECKOUT / "tests" / "windows" / "bed.py"
     if bed.exists() and os.name != "nt":
         paths = [one for one in chosen if one.startswith(("conformance", "acceptance", "windows"))]
@@ -214,11 +232,12 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
     if lane.name == "delegated" and lane.cgroup:
         for part in ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
             os.chown(lane.cgroup / part, NOBODY, NOBODY)
-    if lane.name == "windows":
-        return dict(os.environ)
-    strip = ("XDG_RUNTIME_DIR", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+    strip = ("PYJOB_TEST_TOKEN", "XDG_RUNTIME_DIR", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
     env = {key: value for key, value in os.environ.items() if key not in strip}
+    if lane.name == "windows":
+        return env
     env.update(HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"), PYTHONDONTWRITEBYTECODE="1", PYJOB_SOURCE=str(work / "source"))
+    env.setdefault("PYJOB_STRESS_SECONDS", "6")  # a short look; the issue's 30 s are for a machine of one's own
     env.update(lane.env)
     if lane.cgroup and lane.name != "no cgroup":
         env["PYJOB_TEST_CGROUP"] = "1"

@@ -163,9 +163,6 @@ def test_backends():
 
 
 def test_demo(backend, bystander):
-    if backend == "process-group":
-        assert cli("demo", "--backend", str(backend)).returncode == 1, "process groups cannot enclose the demo"
-        return
     result = cli("demo", "--backend", str(backend))
     assert result.returncode == 0, result.stdout + result.stderr
     bystander.assert_alive()
@@ -181,8 +178,6 @@ sys.exit(main(["demo", "--backend", sys.argv[1]]))
 
 
 def test_demo_notices_a_kill_that_does_nothing(backend):
-    if backend == "process-group":
-        pytest.skip("cannot enclose the demo")
     result = subprocess.run(
         [sys.executable, "-c", SABOTAGE, str(backend)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100
     )

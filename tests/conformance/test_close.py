@@ -1,6 +1,7 @@
 """close() is idempotent, final, and never hides another exception; what a closed job still tells."""
 
 import os
+import sys
 
 import pytest
 
@@ -74,6 +75,13 @@ def test_the_program_can_be_collected_after_close(backend, tree):
     code = program.wait(DEADLINE)
     assert code == program.poll() == program.returncode
     assert code == -9 if os.name == "posix" else code
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the status tells the signal")
+def test_the_program_can_be_collected_after_its_private_job_was_closed(backend):
+    program = backend.popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+    program.job.close()
+    assert program.wait(DEADLINE) == -9
 
 
 def test_with_popen_closes_its_private_job(backend, tree):
