@@ -1,6 +1,7 @@
 """Compiles the C sources with -Werror for every platform that a wheel is made for, by one cross compiler (zig).
 
-A compile check, not a test: what runs is tested on Linux, and on Windows under Wine. The binding is left out for Windows,
+A compile check, not a test: what runs is tested on Linux, and on Windows under Wine. The binding is left out for
+Windows,
 whose pyconfig.h is not at hand here; tests/windows/bed.py compiles and runs it."""
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def sources(platform: str) -> list[Path]:
 
 
 def compile_one(target: str, source: Path, folder: Path) -> str:
-    """"" or what the compiler said."""
+    """ "" or what the compiler said."""
     guard = source.parent.name == "guard"
     flags = ["-D_GNU_SOURCE"] if "linux" in target else []
     if source.parent.name == "py":
@@ -52,7 +53,20 @@ def compile_one(target: str, source: Path, folder: Path) -> str:
     if guard:
         flags += ["-ffreestanding", "-fno-stack-protector"]
     out = folder / f"{target}-{source.parent.name}-{source.stem}.o"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *STRICT, *flags, "-c", str(source), "-o", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        target,
+        *STRICT,
+        *flags,
+        "-c",
+        str(source),
+        "-o",
+        str(out),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     return "" if result.returncode == 0 else f"{target}: {source.relative_to(CHECKOUT)}\n{result.stderr}"
 

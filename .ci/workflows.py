@@ -1,4 +1,5 @@
-"""Looks at the workflow files without GitHub: they parse, their jobs need what exists, every action is pinned by commit."""
+"""Looks at the workflow files without GitHub: they parse, their jobs need what exists, every action is pinned by
+commit."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from helpers.procs import DEADLINE, Identity  # noqa: E402
 from helpers.tree import Node, Tree, node  # noqa: E402
 from helpers.under_test import CHOSEN, STRICT, Backend  # noqa: E402
 
-
 # These import what Windows has not (termios, resource); their promises are tested in windows/ there.
 if sys.platform == "win32":
     collect_ignore = [f"conformance/test_{name}.py" for name in ("bad_arguments_popen", "popen", "preexec")]
@@ -127,7 +126,9 @@ class Bystander:
         return self.process.pid
 
     def assert_alive(self) -> None:
-        assert self.process.poll() is None and self.identity.alive(), f"the bystander is dead: {self.process.returncode}"
+        assert self.process.poll() is None and self.identity.alive(), (
+            f"the bystander is dead: {self.process.returncode}"
+        )
 
 
 class Bystanders:

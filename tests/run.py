@@ -10,8 +10,9 @@ checkout. What is run, two lanes at a time:
     filtered        (as root on Linux) under a seccomp filter that refuses clone3 and pidfd_open, as old kernels do
     windows         CPython for Windows under Wine, where Wine is installed (tests/windows/bed.py)
 Arguments go to pytest: `python3 tests/run.py -k names`, `python3 tests/run.py conformance/test_kill.py`.
-Environment: PYJOB_REQUIRE_ALL=1 turns a missing means (Wine, nginx, a backend) into a failure; CI=true gives a failed test
-one second look, named in the summary; PYJOB_TEST_LANES=delegated,windows chooses lanes; PYJOB_TEST_KEEP=1 keeps the folder.
+Environment: PYJOB_REQUIRE_ALL=1 turns a missing means (Wine, nginx, a backend) into a failure; CI=true gives a failed
+test one second look, named in the summary; PYJOB_TEST_LANES=delegated,windows chooses lanes; PYJOB_TEST_KEEP=1 keeps
+the folder.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ def say(text: str) -> None:
 def call(*command: str | Path, **options: object) -> None:
     """A step of the preparation; its output is shown only when it fails."""
     result = subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options  # type: ignore[call-overload]
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,  # type: ignore[call-overload]
     )
     if result.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{result.stdout}\nfailed with {result.returncode}")
@@ -168,7 +173,9 @@ def own_cgroup() -> Path | None:
 
 
 def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> list[Lane]:
-    chosen = [one for one in arguments if not one.startswith("-") and (CHECKOUT / "tests" / one.split("::")[0]).exists()]
+    chosen = [
+        one for one in arguments if not one.startswith("-") and (CHECKOUT / "tests" / one.split("::")[0]).exists()
+    ]
     options = [one for one in arguments if one not in chosen]
     options = ["-p", "no:cacheprovider", "-q", "-ra", "--color=no", *(["--reruns", "1"] if CI else []), *options]
     here = sorted(one.name for one in (CHECKOUT / "tests").iterdir() if one.is_dir() and any(one.rglob("test_*.py")))
@@ -192,7 +199,13 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
             extra = immune(work)
             if base:
                 found.append(
-                    Lane("delegated", [*pytest, *(chosen or everywhere)], {"PYJOB_TEST_BACKENDS": "cgroup", **extra}, base / "delegated", True)
+                    Lane(
+                        "delegated",
+                        [*pytest, *(chosen or everywhere)],
+                        {"PYJOB_TEST_BACKENDS": "cgroup", **extra},
+                        base / "delegated",
+                        True,
+                    )
                 )
             else:
                 lines.append("no writable cgroup: the delegated lane is left out")
@@ -206,7 +219,14 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
                 )
             )
             old = [str(python), str(work / "tests" / "helpers" / "filtered.py"), *pytest, *(chosen or everywhere[:1])]
-            found.append(Lane("filtered", old, {"PYJOB_TEST_FILTERED": "1", "PYJOB_TEST_BACKENDS": "cgroup,reaper"}, base / "filtered" if base else None))
+            found.append(
+                Lane(
+                    "filtered",
+                    old,
+                    {"PYJOB_TEST_FILTERED": "1", "PYJOB_TEST_BACKENDS": "cgroup,reaper"},
+                    base / "filtered" if base else None,
+                )
+            )
     bed = CHECKOUT / "tests" / "windows" / "bed.py"
     if bed.exists() and os.name != "nt":
         paths = [one for one in chosen if one.startswith(("conformance", "acceptance", "windows"))]
@@ -236,7 +256,12 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key not in strip}
     if lane.name == "windows":
         return env
-    env.update(HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"), PYTHONDONTWRITEBYTECODE="1", PYJOB_SOURCE=str(work / "source"))
+    env.update(
+        HOME=str(folder / "home"),
+        TMPDIR=str(folder / "tmp"),
+        PYTHONDONTWRITEBYTECODE="1",
+        PYJOB_SOURCE=str(work / "source"),
+    )
     env.setdefault("PYJOB_STRESS_SECONDS", "6")  # a short look; the issue's 30 s are for a machine of one's own
     env.update(lane.env)
     if lane.cgroup and lane.name != "no cgroup":
@@ -267,7 +292,10 @@ def sweep(lane: Lane) -> None:
         names = []
         for pid in sorted(left):
             try:
-                names.append(f"{pid} " + Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200])
+                names.append(
+                    f"{pid} "
+                    + Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+                )
             except OSError:
                 continue
         lane.note = f"{len(left)} processes were left in its cgroup: {names}"
@@ -290,7 +318,13 @@ def run(lane: Lane, work: Path) -> None:
     with open(lane.log, "wb") as log:
         cwd = work / "tests" if lane.name != "windows" else CHECKOUT / "tests"
         process = subprocess.Popen(
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options  # type: ignore[call-overload]
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            **options,  # type: ignore[call-overload]
         )
         running.append(process)
         try:
@@ -347,8 +381,13 @@ def summary(todo: list[Lane], lines: list[str], seconds: float) -> int:
     for lane in todo:
         counts = lane.counts
         total += counts
-        told = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "error", "skipped", "rerun") if counts[word])
-        say(f"{lane.name}: {told or 'nothing counted'}; exit {lane.code}, {lane.seconds:.0f} s{'; ' + lane.note if lane.note else ''}")
+        told = ", ".join(
+            f"{counts[word]} {word}" for word in ("passed", "failed", "error", "skipped", "rerun") if counts[word]
+        )
+        say(
+            f"{lane.name}: {told or 'nothing counted'}; exit {lane.code}, {lane.seconds:.0f} s"
+            + (f"; {lane.note}" if lane.note else "")
+        )
         for reason, number in lane.skips.most_common():
             say(f"    {number} skipped: {reason}")
         for line in re.findall(r"^(?:RERUN|FAILED|ERROR) .*$", lane.text, re.M):
@@ -361,7 +400,7 @@ def summary(todo: list[Lane], lines: list[str], seconds: float) -> int:
 
 
 def main() -> int:
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036  (this is who tells)
         sys.exit("Python 3.10 or later is needed")
     begin = time.monotonic()
     lines: list[str] = []

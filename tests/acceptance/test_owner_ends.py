@@ -8,7 +8,16 @@ import pytest
 from helpers.owner import ENDS
 from helpers.tree import chain, node
 
-CODES = {"return": 0, "exception": 1, "sys.exit": 3, "os._exit": 4, "SIGTERM": -15, "SIGKILL": -9, "SIGSTOP+SIGKILL": -9, "SIGSEGV": -11}
+CODES = {
+    "return": 0,
+    "exception": 1,
+    "sys.exit": 3,
+    "os._exit": 4,
+    "SIGTERM": -15,
+    "SIGKILL": -9,
+    "SIGSTOP+SIGKILL": -9,
+    "SIGSEGV": -11,
+}
 
 START = """
 if argument["how"] == "job":
@@ -37,7 +46,9 @@ def family(tree):
 @pytest.mark.parametrize("end", ENDS)
 def test_owner_ends(backend, owners, family, bystander, end, in_thread):
     how = "popen" if in_thread else "job"
-    owner = owners(START, end=end, backend=str(backend), in_thread=in_thread, argument={"how": how, "argv": family.argv})
+    owner = owners(
+        START, end=end, backend=str(backend), in_thread=in_thread, argument={"how": how, "argv": family.argv}
+    )
     owner.ready()
     family.ready()
     family.assert_alive()
@@ -58,14 +69,19 @@ open({str(folder / "executed")!r}, "w").close()
 while not os.path.exists({str(folder / "end")!r}):
     time.sleep(0.01)
 """
-    body = START + """
+    body = (
+        START
+        + """
     from pathlib import Path
     while not Path(argument["argv"][-2], "top.json").exists():
         time.sleep(0.01)
     (folder / "ready").touch()
     os.execv(sys.executable, [sys.executable, "-S", "-c", argument["script"]])
     """.replace("\n    ", "\n")
-    owner = owners(body, end="SIGKILL", backend=str(backend), argument={"how": "job", "argv": family.argv, "script": script})
+    )
+    owner = owners(
+        body, end="SIGKILL", backend=str(backend), argument={"how": "job", "argv": family.argv, "script": script}
+    )
     from helpers.procs import eventually
 
     eventually((folder / "executed").exists)

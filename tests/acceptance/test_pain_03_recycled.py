@@ -98,7 +98,9 @@ print("spared")
     if os.geteuid() != 0:
         prefix.insert(1, "--map-root-user")
     (folder / "script.py").write_text(script)
-    result = subprocess.run([*prefix, sys.executable, str(folder / "script.py")], capture_output=True, text=True, timeout=100)
+    result = subprocess.run(
+        [*prefix, sys.executable, str(folder / "script.py")], capture_output=True, text=True, timeout=100
+    )
     if "unshare: " in result.stderr or "no reuse" in result.stderr:
         pytest.skip(f"no PID namespace here: {result.stderr.strip()}")
     assert result.stdout == "spared\n", result.stdout + result.stderr

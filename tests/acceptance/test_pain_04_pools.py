@@ -47,7 +47,9 @@ def test_the_owner_above_the_pool_is_killed(backend, owners, folder, method):
     (folder / "pool.py").write_text(POOL)
     paths = [folder / "one", folder / "two"]
     argv = [sys.executable, str(folder / "pool.py"), method, *map(str, paths)]
-    owner = owners("program = pyjob.Popen(argument, backend=backend)", end="SIGKILL", backend=str(backend), argument=argv)
+    owner = owners(
+        "program = pyjob.Popen(argument, backend=backend)", end="SIGKILL", backend=str(backend), argument=argv
+    )
     owner.ready()
     eventually(lambda: all(path.exists() for path in paths))
     workers = [Identity.of(int(path.read_text())) for path in paths]

@@ -14,7 +14,9 @@ from helpers.tree import chain
 @pytest.mark.needs("dies_with_owner")
 def test_the_lock_is_free(backend, owners, tree, record_property):
     family = tree(chain("engine", "worker", "holder", how="daemon"))
-    owner = owners("program = pyjob.Popen(argument, backend=backend)", end="SIGKILL", backend=str(backend), argument=family.argv)
+    owner = owners(
+        "program = pyjob.Popen(argument, backend=backend)", end="SIGKILL", backend=str(backend), argument=family.argv
+    )
     owner.ready()
     family.ready()
     family.assert_alive()

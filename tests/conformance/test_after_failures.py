@@ -1,4 +1,5 @@
-"""After a failed start there is no process, zombie, descriptor, guard or cgroup more than before, and the job is usable."""
+"""After a failed start there is no process, zombie, descriptor, guard or cgroup more than before, and the job is
+usable."""
 
 import errno
 import os
@@ -96,7 +97,7 @@ def test_what_stock_refuses(backend, folder):
         for args, options, applies in bad:
             if not applies:
                 continue
-            with pytest.raises(Exception) as stock:  # noqa: PT011
+            with pytest.raises(Exception) as stock:
                 subprocess.Popen(*args, **options)
             with pytest.raises(type(stock.value)) as ours:
                 job.popen(*args, **options)

@@ -71,7 +71,9 @@ class HasPid:
 
 
 @pytest.mark.needs("assign")
-@pytest.mark.parametrize("wrap", [lambda p: p.pid, lambda p: p, lambda p: HasPid(p.pid)], ids=["int", "Popen", "object"])
+@pytest.mark.parametrize(
+    "wrap", [lambda p: p.pid, lambda p: p, lambda p: HasPid(p.pid)], ids=["int", "Popen", "object"]
+)
 def test_what_can_be_assigned(backend, stock, wrap):
     with backend.job() as job:
         job.assign(wrap(stock))

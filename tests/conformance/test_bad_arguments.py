@@ -8,8 +8,10 @@ import pytest
 import pyjob
 
 PIDS = [
-    (0, ValueError), (-1, ValueError), (2**31 if os.name == "posix" else 2**32, ValueError), (2**64, ValueError), (-(2**70), ValueError),
-    (True, TypeError), (False, TypeError), (1.0, TypeError), ("1", TypeError), (None, TypeError), (b"1", TypeError), ([1], TypeError),
+    (0, ValueError), (-1, ValueError), (2**31 if os.name == "posix" else 2**32, ValueError), 
+    (2**64, ValueError), (-(2**70), ValueError),
+    (True, TypeError), (False, TypeError), (1.0, TypeError), ("1", TypeError),
+    (None, TypeError), (b"1", TypeError), ([1], TypeError),
 ]  # fmt: skip
 
 
@@ -32,7 +34,15 @@ def test_an_object_whose_pid_is_none(backend):
         job.assign(Unstarted())
 
 
-SIGNALS = [(-1, ValueError), (10_000, ValueError), (2**70, ValueError), ("SIGTERM", TypeError), (1.0, TypeError), (True, TypeError), (None, TypeError)]
+SIGNALS = [
+    (-1, ValueError),
+    (10_000, ValueError),
+    (2**70, ValueError),
+    ("SIGTERM", TypeError),
+    (1.0, TypeError),
+    (True, TypeError),
+    (None, TypeError),
+]
 
 
 @pytest.mark.parametrize("number, error", SIGNALS)

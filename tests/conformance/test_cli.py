@@ -15,7 +15,9 @@ PYJOB = [sys.executable, "-m", "pyjob"]
 
 
 def cli(*args, **options):
-    return subprocess.run([*PYJOB, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100, **options)
+    return subprocess.run(
+        [*PYJOB, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100, **options
+    )
 
 
 def python(source):
@@ -179,7 +181,11 @@ sys.exit(main(["demo", "--backend", sys.argv[1]]))
 
 def test_demo_notices_a_kill_that_does_nothing(backend):
     result = subprocess.run(
-        [sys.executable, "-c", SABOTAGE, str(backend)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100
+        [sys.executable, "-c", SABOTAGE, str(backend)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=100,
     )
     assert result.returncode == 1, result.stdout + result.stderr
 

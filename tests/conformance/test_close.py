@@ -11,7 +11,6 @@ from helpers.procs import DEADLINE
 from helpers.tree import chain
 
 
-
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_operations_on_a_closed_job(backend, operation):
     job = backend.job()

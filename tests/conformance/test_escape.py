@@ -1,4 +1,5 @@
-"""No fork, setsid, double fork, closed descriptor or changed environment leaves the job; and where one does, it is said."""
+"""No fork, setsid, double fork, closed descriptor or changed environment leaves the job; and where one does, it is
+said."""
 
 import os
 import sys
@@ -30,7 +31,9 @@ def test_nobody_leaves(backend, tree, bystander, road):
 @pytest.mark.needs("escape_proof")
 def test_escapers_whose_every_ancestor_is_gone(backend, tree):
     with backend.job() as job:
-        family = tree(node("top", node("middle", node("one", node("two", how="daemon"), exit=0, how="daemon"), exit=0), exit=0))
+        family = tree(
+            node("top", node("middle", node("one", node("two", how="daemon"), exit=0, how="daemon"), exit=0), exit=0)
+        )
         program = job.popen(family.argv)
         family.ready()
         assert program.wait() == 0
@@ -85,7 +88,8 @@ def test_a_members_own_subreaper(backend, tree):
 @pytest.mark.lacks("escape_proof")
 @pytest.mark.parametrize("road", ROADS)
 def test_the_weaker_promise_is_true_as_well(backend, tree, road):
-    """A process group: who calls setsid() leaves, everybody else is caught. `escape_proof` is denied, so nobody is misled."""
+    """A process group: who calls setsid() leaves, everybody else is caught. `escape_proof` is denied, so nobody is
+    misled."""
     with backend.job() as job:
         assert not job.guarantees.escape_proof
         family = tree(node("top", node("stays", node("its-child")), node("leaves", node("follows"), how=road)))

@@ -9,7 +9,8 @@ import pyjob
 from helpers.under_test import LADDER, STRICT
 
 NAMES = (
-    "inherited", "escape_proof", "dies_with_owner", "atomic_kill", "own_child", "assign", "named", "complete_list", "pinned",
+    "inherited", "escape_proof", "dies_with_owner", "atomic_kill", "own_child", "assign", "named",
+    "complete_list", "pinned",
 )  # fmt: skip
 
 # The contract's table; None: depends on the kernel or the place.
@@ -77,7 +78,10 @@ def test_require_and_keep_contradict(backend):
         backend.job(require=("dies_with_owner",), kill_on_close=False)
 
 
-@pytest.mark.parametrize("bad, error", [("escape_proof", TypeError), (("nonsense",), ValueError), ((1,), TypeError), (1, TypeError), (None, TypeError)])
+@pytest.mark.parametrize(
+    "bad, error",
+    [("escape_proof", TypeError), (("nonsense",), ValueError), ((1,), TypeError), (1, TypeError), (None, TypeError)],
+)
 def test_bad_require(backend, bad, error):
     with pytest.raises(error):
         backend.job(require=bad)
@@ -94,7 +98,9 @@ def test_a_backend_of_another_platform():
         pyjob.Job(backend=other)
 
 
-@pytest.mark.parametrize("bad, error", [("", ValueError), ("nonsense", ValueError), (1, TypeError), (b"cgroup", TypeError)])
+@pytest.mark.parametrize(
+    "bad, error", [("", ValueError), ("nonsense", ValueError), (1, TypeError), (b"cgroup", TypeError)]
+)
 def test_an_unknown_backend(bad, error):
     with pytest.raises(error):
         pyjob.Job(backend=bad)

@@ -70,9 +70,8 @@ def test_in_use_and_missing_and_again(backend, name):
     with pytest.raises(FileNotFoundError):
         pyjob.Job.open(name)
     for _ in range(2):
-        with backend.job(name=name):
-            with pytest.raises(FileExistsError):
-                backend.job(name=name)
+        with backend.job(name=name), pytest.raises(FileExistsError):
+            backend.job(name=name)
         with pytest.raises(FileNotFoundError):
             pyjob.Job.open(name)
 
@@ -120,7 +119,9 @@ def test_another_process_cannot_take_the_name(backend, owners, name):
 
 
 @pytest.mark.needs("named")
-@pytest.mark.parametrize("odd", ["ü-日本-🙂", "with space", "-dash", ".dot", "a" * 100, "%s%n", "pyjob-1-2-3", "con.txt"])
+@pytest.mark.parametrize(
+    "odd", ["ü-日本-🙂", "with space", "-dash", ".dot", "a" * 100, "%s%n", "pyjob-1-2-3", "con.txt"]
+)
 def test_odd_names(backend, odd):
     name = odd if len(odd) == 100 else f"{odd}{os.getpid()}"
     with backend.job(name=name), pyjob.Job.open(name) as other:

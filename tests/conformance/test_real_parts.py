@@ -1,4 +1,5 @@
-"""Real programs: a parallel build, a shell pipeline, a server that daemonizes; each with a bystander of the same name."""
+"""Real programs: a parallel build, a shell pipeline, a server that daemonizes; each with a bystander of the same
+name."""
 
 import os
 import shutil
@@ -59,7 +60,8 @@ def test_a_build_to_its_end(backend, folder):
     for number in range(6):
         (folder / f"part{number}.c").write_text(f"int part{number}(void) {{ return {number}; }}\n")
     (folder / "Makefile").write_text(
-        "OBJECTS := $(patsubst %.c,%.o,$(wildcard *.c))\nlib.a: $(OBJECTS)\n\tar rc $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\n"
+        "OBJECTS := $(patsubst %.c,%.o,$(wildcard *.c))\n"
+        "lib.a: $(OBJECTS)\n\tar rc $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\n"
     )
     result = backend.run(["make", "-s", "-j4", "-C", str(folder)], capture_output=True, text=True, timeout=100)
     assert result.returncode == 0, result.stderr

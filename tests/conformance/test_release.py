@@ -5,8 +5,8 @@ import sys
 import pytest
 
 import pyjob
-from helpers.procs import DEADLINE, Identity, eventually, guards_of
 from helpers.leftovers import roots_of
+from helpers.procs import DEADLINE, Identity, eventually, guards_of
 from helpers.tree import chain
 
 

@@ -38,7 +38,9 @@ def test_each_member_once(backend, folder, bystander):
         eventually(lambda: all((folder / f"count-{n}.ready").exists() for n in range(depth + 1)))
         for expected in (b"x", b"xx", b"xxx"):
             job.send_signal(signal.SIGUSR1)
-            eventually(lambda e=expected: counts(folder, depth) == [e] * (depth + 1), DEADLINE, lambda: counts(folder, depth))
+            eventually(
+                lambda e=expected: counts(folder, depth) == [e] * (depth + 1), DEADLINE, lambda: counts(folder, depth)
+            )
         assert len(job.pids()) == depth + 1
         job.kill()
         program.wait()

@@ -62,7 +62,7 @@ def test_looking_and_killing_at_once(backend, tree):
                 elif index == 1:
                     assert known.issuperset(job.pids())
                 elif index == 2:
-                    assert program.pid in job or not program.pid in job.pids()
+                    assert program.pid in job or program.pid not in job.pids()
                 else:
                     job.send_signal(0 if os.name == "posix" else signal.SIGTERM)
 

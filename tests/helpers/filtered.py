@@ -1,4 +1,5 @@
-"""`filtered.py COMMAND…` runs a command whose clone3(2) and pidfd_open(2) are refused with ENOSYS, as by an old kernel or a
+"""`filtered.py COMMAND…` runs a command whose clone3(2) and pidfd_open(2) are refused with ENOSYS, as by an old
+kernel or a
 container's seccomp profile. PYJOB_TEST_REFUSE=clone3 refuses one alone."""
 
 from __future__ import annotations

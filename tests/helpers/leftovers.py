@@ -70,7 +70,7 @@ def _descriptors() -> dict[int, str]:
 
 def _leaf_descriptor(target: str) -> bool:
     """One that pyjob keeps with its root and its pool of leaves."""
-    return f"/pyjob-" in target and f"-{os.getpid()}-" in target
+    return "/pyjob-" in target and f"-{os.getpid()}-" in target
 
 
 def _sweep() -> None:

@@ -5,7 +5,8 @@ Test side:
         owner.ready()      # the body has run; its `report(key=value)` are in owner.reported
         owner.end()        # now it ends
         owner.wait()       # it is gone: the return code as subprocess gives it
-`body` is Python source with these names: pyjob, os, sys, time, subprocess, threading, signal, report(**values), argument (the
+`body` is Python source with these names: pyjob, os, sys, time, subprocess, threading, signal, report(**values),
+argument (the
 mapping given as `argument=`), backend. What it binds stays alive until the owner's end.
 """
 
@@ -52,7 +53,14 @@ class Owner:
         (self.folder / "body.py").write_text(textwrap.dedent(body), encoding="utf-8")
         plan = {"end": self.how, "backend": backend, "in_thread": in_thread, "argument": argument}
         (self.folder / "plan.json").write_text(json.dumps(plan))
-        argv = [*(prefix or []), sys.executable, "-X", "faulthandler=0", str(Path(__file__).resolve()), str(self.folder)]
+        argv = [
+            *(prefix or []),
+            sys.executable,
+            "-X",
+            "faulthandler=0",
+            str(Path(__file__).resolve()),
+            str(self.folder),
+        ]
         # Output goes to a file: a pipe could be held open by those who outlive the owner.
         with open(self.folder / "output", "wb") as output:
             self.process = subprocess.Popen(
@@ -106,7 +114,9 @@ class Owner:
     def __enter__(self) -> Owner:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(DEADLINE)

@@ -101,7 +101,9 @@ else:
         def _ps(pid: int, what: str) -> str:
             import subprocess
 
-            return subprocess.run(["ps", "-o", f"{what}=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+            return subprocess.run(
+                ["ps", "-o", f"{what}=", "-p", str(pid)], capture_output=True, text=True
+            ).stdout.strip()
 
         def start_time(pid: int) -> int | None:
             text = _ps(pid, "lstart")
@@ -173,7 +175,8 @@ class Seen:
             return b""
 
     def __str__(self) -> str:
-        return f"{self.pid} (parent {self.ppid}, group {self.group}, session {self.session}, {self.state}) {self.argv() or self.comm}"
+        place = f"parent {self.ppid}, group {self.group}, session {self.session}, {self.state}"
+        return f"{self.pid} ({place}) {self.argv() or self.comm}"
 
 
 def processes() -> Iterator[Seen]:
@@ -188,7 +191,13 @@ def processes() -> Iterator[Seen]:
         left, right = text.index("("), text.rindex(")")
         fields = text[right + 2 :].split()
         yield Seen(
-            int(entry), int(fields[1]), int(fields[2]), int(fields[3]), fields[0], int(fields[19]), text[left + 1 : right]
+            int(entry),
+            int(fields[1]),
+            int(fields[2]),
+            int(fields[3]),
+            fields[0],
+            int(fields[19]),
+            text[left + 1 : right],
         )
 
 

@@ -3,8 +3,10 @@
 Program: `python tree.py FOLDER NODE`, NODE in JSON:
     name        each node writes FOLDER/name.json ({"pid", "ppid"}) once it holds the lock on FOLDER/name.lock
     children    list of nodes, started one after the other; each reports before the next is started
-    how         "exec" (default) a fresh program; "fork" os.fork() without exec; "setsid" a fresh program in a new session;
-                "daemon" double fork, new session, every descriptor closed, empty environment (Windows: DETACHED_PROCESS,
+    how         "exec" (default) a fresh program; "fork" os.fork() without exec; "setsid" a fresh program in a new
+    session;
+                "daemon" double fork, new session, every descriptor closed, empty environment (Windows:
+                DETACHED_PROCESS,
                 new group, no inherited handles, the least environment)
     exit        leaves with this code as soon as all children have reported
     ignore      true: ignores SIGINT, SIGTERM, SIGHUP (Windows: Ctrl-C and Ctrl-Break)
@@ -139,7 +141,11 @@ def start(folder: str, child: Mapping[str, Any]) -> None:
                 os._exit(code)
     elif how == "daemon" and os.name == "nt":
         flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
-        least = {k: v for k, v in os.environ.items() if k.upper() in ("SYSTEMROOT", "PATH", "PYTHONHOME", "TEMP", "WINEPREFIX")}
+        least = {
+            k: v
+            for k, v in os.environ.items()
+            if k.upper() in ("SYSTEMROOT", "PATH", "PYTHONHOME", "TEMP", "WINEPREFIX")
+        }
         _children.append(subprocess.Popen(argv, creationflags=flags, env=least, close_fds=True))
     elif how == "daemon":
         middle = os.fork()

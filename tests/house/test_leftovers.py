@@ -64,13 +64,16 @@ def test_it_fails(folder):
     env = {key: value for key, value in os.environ.items() if key not in ("PYJOB_TEST_TOKEN", "PYJOB_TEST_CGROUP")}
     result = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(TESTS / "pytest.ini"), "--rootdir", str(folder)),
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(TESTS / "pytest.ini"),
+            "--rootdir", str(folder)),
             *("-q", "-rA", "--color=no", str(folder / "test_leavers.py")),
         ],
         capture_output=True, text=True, env={**env, "PYTHONPATH": str(TESTS)}, timeout=100,
     )  # fmt: skip
     for test, told in EXPECTED.items():
-        assert f"ERROR {test}" in result.stdout.replace("test_leavers.py::", ""), f"{test} was not noticed:\n{result.stdout}{result.stderr}"
+        assert f"ERROR {test}" in result.stdout.replace("test_leavers.py::", ""), (
+            f"{test} was not noticed:\n{result.stdout}{result.stderr}"
+        )
         assert told in result.stdout
     assert "ERROR test_leavers.py::test_nothing" not in result.stdout, result.stdout
 
