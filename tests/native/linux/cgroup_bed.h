@@ -1,7 +1,6 @@
 /* What the C tests of the cgroup backend share: a platform, and short names for its operations.
  *
- * Each is built with CGROUP_SOURCES of tests/platform/linux/test_cgroup_native.py, and run with the path of
- * pyjob-guard. */
+ * Each is run in a control group of its own, with the path of pyjob-guard (tests/native/test_native.py). */
 #ifndef PJ_TESTS_CGROUP_BED_H
 #define PJ_TESTS_CGROUP_BED_H
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -147,17 +148,17 @@ static void no_process(void) {
 }
 
 static void *tell_id(void *out) {
-    *(volatile long *)out = syscall(SYS_gettid);
+    *(atomic_long *)out = syscall(SYS_gettid);
     pause();
     return NULL;
 }
 
 static void thread_is_no_process(void) {
     pthread_t thread;
-    volatile long id = 0;
+    atomic_long id = 0;
     pj_error err;
     pj_stat stat;
-    CHECK(pthread_create(&thread, NULL, tell_id, (void *)&id) == 0);
+    CHECK(pthread_create(&thread, NULL, tell_id, &id) == 0);
     while (id == 0) {
         usleep(1000);
     }

@@ -1,0 +1,60 @@
+"""The C core, built with sanitizers from its sources; and programs run apart from the test's own session and group."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+SOURCE = Path(os.environ.get("PYJOB_SOURCE", Path(__file__).resolve().parents[2]))
+NATIVE = SOURCE / "tests/native"
+FLAGS = (
+    "-std=c11 -D_GNU_SOURCE -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Werror -pthread -Wno-use-after-free".split()
+)
+# What runs in a child on the caller's stack, and leaves it by exec, would leave the sanitizers' marks on it.
+PLAIN = ("posix/child.c", "linux/guard.c")
+
+
+def compile(target: Path, *options: str | Path, compiler: str = "cc", flags: list[str] = FLAGS) -> None:
+    include = [f"-I{one}" for one in (SOURCE / "csrc", NATIVE, NATIVE / "linux")]
+    command = [compiler, *flags, *include, *map(str, options), "-o", str(target)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+
+
+class Library:
+    """All that the owner's side is made of on Linux, as one archive: a program takes out of it what it uses."""
+
+    def __init__(self, folder: Path, sanitizer: str) -> None:
+        self.folder = folder
+        self.sanitize = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+        self.path = folder / "libpyjob.a"
+        folder.mkdir()
+        objects = []
+        for source in [one for part in ("core", "posix", "linux") for one in (SOURCE / "csrc" / part).glob("*.c")]:
+            objects.append(folder / f"{source.parent.name}-{source.stem}.o")
+            plain = str(source.relative_to(SOURCE / "csrc")) in PLAIN
+            compile(objects[-1], "-c", *([] if plain else self.sanitize), source)
+        subprocess.run(["ar", "rcs", str(self.path), *map(str, objects)], check=True)
+
+    def program(self, source: Path) -> Path:
+        target = self.folder / source.stem
+        compile(target, *self.sanitize, source, self.path)
+        return target
+
+
+def run_apart(
+    *command: str | Path, cgroup: Path | None = None, seconds: float = 280
+) -> subprocess.CompletedProcess[str]:
+    """In a session of its own and, if given, in that group; its output is for whoever looks at a failure."""
+    enter = 'echo 0 > "$0/cgroup.procs" && exec "$@"' if cgroup else 'exec "$@"'
+    return subprocess.run(
+        ["sh", "-c", enter, str(cgroup), *map(str, command)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        start_new_session=True,
+    )
