@@ -88,6 +88,7 @@ def test_none_is_left_out() -> None:
 
 
 FAULTS = """
+#pragma GCC diagnostic ignored "-Wuse-after-free"
 #include <pthread.h>
 #include <stdlib.h>
 volatile int it;
