@@ -87,6 +87,15 @@ def test_bad_require(backend, bad, error):
         backend.job(require=bad)
 
 
+def test_guarantees_are_a_value(backend):
+    with backend.job() as one, backend.job() as two:
+        assert isinstance(one.guarantees, pyjob.Guarantees)
+        assert one.guarantees == two.guarantees == pyjob.Guarantees(list(one.guarantees))
+        assert hash(one.guarantees) == hash(two.guarantees)
+        assert one.guarantees != pyjob.Guarantees()
+    assert all(isinstance(row, pyjob.Backend) for row in pyjob.backends())
+
+
 def test_a_guarantee_cannot_be_written(backend):
     with backend.job() as job, pytest.raises(AttributeError):
         job.guarantees.escape_proof = True

@@ -298,7 +298,7 @@ def test_no_test_sleeps_long():
             continue
         for number, line in enumerate(one.read_text().splitlines(), 1):
             found = re.match(r"\s*time\.sleep\(([\d.]+)\)\s*$", line)
-            if found and 0.2 < float(found.group(1)) < 60:
+            if found and 1 < float(found.group(1)) < 60:
                 bad.append(f"{name(one)}:{number}: {line.strip()}")
     assert not bad, bad
 
