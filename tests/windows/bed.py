@@ -347,6 +347,7 @@ def main() -> int:
     parser.add_argument("what", choices=["pytest", "exec", "build"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it started ends with it
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyjob-bed"
     try:
         bed = Bed((given.cache or default).resolve(), given.python)
