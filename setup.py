@@ -86,6 +86,7 @@ native = Extension(
     include_dirs=["csrc", "csrc/py"],
     depends=[str(path.relative_to(HERE)) for path in sorted((HERE / "csrc").rglob("*.[ch]"))],
     define_macros=[] if FREE_THREADED else [("Py_LIMITED_API", f"0x{LIMITED_API:08x}")],
+    libraries=["advapi32", "ntdll", "user32"] if platform() == "win" else [],
     py_limited_api=not FREE_THREADED,
 )
 

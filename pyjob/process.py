@@ -125,7 +125,7 @@ def pin(process: ProcessLike) -> _native.Process:
     if isinstance(process, ProcessHandle):
         return process._core
     number = _check.pid(process)
-    native = _open(number)
+    native = _native.Process(number)
     if not isinstance(process, int) and _has_ended(process):
         raise ProcessLookupError(errno.ESRCH, f"process {number} has ended already")
     return native
@@ -139,15 +139,6 @@ def _has_ended(process: object) -> bool:
         return True
     is_running = getattr(process, "is_running", None)  # psutil.Process
     return callable(is_running) and not is_running()
-
-
-def _open(number: int) -> _native.Process:
-    try:
-        return _native.Process(number)
-    except OSError as error:
-        if sys.platform == "win32" and error.winerror == 87:  # ERROR_INVALID_PARAMETER: how OpenProcess says ESRCH
-            raise ProcessLookupError(0, error.strerror, None, 87) from None
-        raise
 
 
 def children(process: ProcessLike | None = None, *, recursive: bool = False) -> list[int]:

@@ -9,6 +9,10 @@ PyObject *pj_os_error(int code, const char *call) {
     return PyObject_CallFunction(PyExc_OSError, "is", code, text);
 }
 
+PyObject *pj_from_status(int status) {
+    return PyLong_FromLong(status);
+}
+
 bool pj_is_nobody(const pj_error *err) {
     return err->kind == PJ_E_OS && err->code == ESRCH;
 }

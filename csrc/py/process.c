@@ -141,7 +141,7 @@ static PyObject *wait_ended(pj_process_object *self, PyObject *args) {
         return NULL;
     }
     if (status == 0 && known) {
-        return Py_BuildValue("(Oi)", Py_True, code);
+        return Py_BuildValue("(ON)", Py_True, pj_from_status(code));
     }
     return Py_BuildValue("(OO)", status == 0 ? Py_True : Py_False, Py_None);
 }

@@ -107,6 +107,7 @@ PyObject *pj_raise(pj_state *state, const pj_error *err);
 
 /* os_posix.c, os_win.c */
 PyObject *pj_os_error(int code, const char *call); /* a new OSError, or NULL with an exception */
+PyObject *pj_from_status(int status);              /* of pj_process_wait(), as Popen.returncode has it */
 bool pj_is_nobody(const pj_error *err);            /* no process has that PID */
 bool pj_is_interrupt(const pj_error *err);         /* a signal arrived */
 

@@ -21,6 +21,9 @@ HANDLE pj_process_pin(pj_pid pid, DWORD *code) {
         handle = OpenProcess(rights[at], FALSE, (DWORD)pid);
         *code = handle ? 0 : GetLastError();
     }
+    if (*code == ERROR_INVALID_PARAMETER) {
+        *code = PJ_E_GONE;
+    }
     if (handle && GetProcessId(handle) != (DWORD)pid) { /* OpenProcess() ignores the two lowest bits of a PID */
         CloseHandle(handle);
         handle = NULL;
