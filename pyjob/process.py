@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 
 from . import _check, _native
 from .errors import SurvivorsError
