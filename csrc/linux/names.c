@@ -1,6 +1,7 @@
 /* Names of jobs: one small file each, in a directory that is this user's alone. Looked at and changed under its flock.
  */
 #define _GNU_SOURCE 1
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -175,6 +176,39 @@ static int open_leaf(const entry *what, pj_error *err) {
     return -1;
 }
 
+enum { TIDIED_MOST = 16 };
+
+/* Owners that were killed leave their entries behind. */
+static void tidy(int directory) {
+    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    if (!list) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return;
+    }
+    const struct dirent *at;
+    for (int looked = 0; looked < TIDIED_MOST && (at = readdir(list));) {
+        entry found;
+        pj_error ignored;
+        if (strncmp(at->d_name, "job.", 4) != 0) {
+            continue;
+        }
+        looked++;
+        if (read_entry(directory, at->d_name + 4, &found, &ignored) != 1) {
+            continue;
+        }
+        int leaf = open_leaf(&found, &ignored);
+        if (leaf >= 0) {
+            close(leaf);
+        } else if (leaf == -1) {
+            unlinkat(directory, at->d_name, 0);
+        }
+    }
+    closedir(list);
+}
+
 /* ---- what others call ---- */
 
 static int claim(int directory, const char *name, const entry *made, pj_error *err) {
@@ -202,6 +236,7 @@ int pj_name_claim(const char *name, const pj_cgroup_job *job, pj_error *err) {
     if (directory < 0) {
         return -1;
     }
+    tidy(directory);
     int result = claim(directory, name, &made, err);
     unlock_directory(directory);
     return result;
