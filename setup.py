@@ -44,7 +44,8 @@ GUARD_FLAGS = (
     "-fno-asynchronous-unwind-tables -fno-pie -ffunction-sections"
 ).split()
 GUARD_LINK = (
-    "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack -s -lgcc"
+    "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack "
+    "-Wl,-z,noseparate-code -s -lgcc"
 ).split()
 
 
