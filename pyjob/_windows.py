@@ -127,7 +127,7 @@ def _handle_list(
 def _environment_block(env: Mapping[Any, Any]) -> str:
     """ "A=1\0B=2\0\0", refused in the words of _winapi.CreateProcess."""
     block = []
-    for key, value in env.items():
+    for key, value in zip(env.keys(), env.values(), strict=True):
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError("environment can only contain strings")
         if "\0" in key or "\0" in value:
@@ -148,8 +148,8 @@ def as_stock(error: OSError) -> OSError:
     call = getattr(error, "call", None)
     if call is None or error.winerror is None:
         return error
-    text = str(error.strerror).removesuffix(f" ({call})")
-    plain = OSError(0, text, None, error.winerror)
+    text = str(error.strerror).removesuffix(f" ({call})").rstrip(". \r\n")
+    plain = OSError(0, text, None, error.winerror, None)
     plain.call = call  # type: ignore[attr-defined]
     return plain
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(sys.platform == "win32", reason="tests/windows has its own")]
+pytestmark = pytest.mark.timeout(900)
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 OWN = "{}.{}".format(*sys.version_info[:2])
@@ -40,6 +40,8 @@ EXCLUDED_REAPER = {
 
 
 def excluded(backend: str) -> dict[str, str]:
+    if backend == "job-object":
+        return {}
     return EXCLUDED_REAPER if backend == "reaper" else EXCLUDED
 
 
@@ -47,6 +49,8 @@ def interpreter(version: str) -> str | None:
     """A CPython of this version: this one, pyenv's, or one on PATH; None without its `test` package."""
     if version == OWN:
         found = [sys.executable]
+    elif sys.platform == "win32":
+        found = []  # under Wine, PATH and the home hold programs of another system
     else:
         root = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
         found = sorted(map(str, Path(root, "versions").glob(f"{version}.*/bin/python{version}")))
@@ -108,12 +112,15 @@ def run(python: str, site: Path, folder: Path, chosen: str, module: str, *tests:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+        start_new_session=sys.platform != "win32",
     )
     try:
         output = child.communicate(timeout=600)[0].decode(errors="replace")
     except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGABRT)
+        if sys.platform == "win32":
+            child.kill()
+        else:
+            os.killpg(child.pid, signal.SIGABRT)
         output = child.communicate()[0].decode(errors="replace")
         pytest.fail(f"{module} did not end within 10 minutes:\n{output[-3000:]}", pytrace=False)
     result = Outcome(report, output)
@@ -137,7 +144,7 @@ def test_subprocess(backend: Any, python: str, site: Path, tmp_path: Path) -> No
     allowed = excluded(str(backend))
     assert len(allowed) <= 5
     ours = compare(python, site, tmp_path, str(backend), "test.test_subprocess", allowed)
-    assert len(ours.named("ok")) > 200, f"hardly anything ran: {ours.output[-2000:]}"
+    assert len(ours.named("ok")) > 130, f"hardly anything ran: {ours.output[-2000:]}"
 
 
 def test_exclusions_are_needed(backend: Any, site: Path, tmp_path: Path) -> None:
@@ -145,6 +152,8 @@ def test_exclusions_are_needed(backend: Any, site: Path, tmp_path: Path) -> None
     python = interpreter(OWN)
     if python is None:
         pytest.skip("this CPython lacks its `test` package")
+    if not excluded(str(backend)):
+        pytest.skip("nothing is excluded here")
     module = "test.test_subprocess"
     names = subprocess.run(
         [
@@ -192,7 +201,8 @@ def test_process_pools_inside_a_job(backend: Any, site: Path, tmp_path: Path) ->
     if found is None:
         pytest.skip("no CPython on this machine has test_concurrent_futures")
     python, module = found
-    names = [f"{module}.ProcessPool{how}ProcessPoolExecutorTest" for how in ("Fork", "Spawn", "Forkserver")]
+    kinds = ("Spawn",) if sys.platform == "win32" else ("Fork", "Spawn", "Forkserver")
+    names = [f"{module}.ProcessPool{kind}ProcessPoolExecutorTest" for kind in kinds]
     report = tmp_path / "pools.json"
     with pyjob.Job(backend=str(backend)) as job:
         done = job.run(
@@ -206,6 +216,6 @@ def test_process_pools_inside_a_job(backend: Any, site: Path, tmp_path: Path) ->
         )
         outcome = Outcome(report, done.stdout + done.stderr)
         assert done.returncode == 0
-        assert len(outcome.named("ok")) >= 30, outcome.output[-3000:]
+        assert len(outcome.named("ok")) >= 10 * len(kinds), outcome.output[-3000:]
         assert not outcome.named("fail"), outcome.output[-3000:]
         assert job.pids() == []
