@@ -8,7 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import SupportsIndex
+    from typing import Any
 
 _LARGEST_PID = 2**32 - 1 if sys.platform == "win32" else 2**31 - 1
 _LONGEST_NAME = 100  # bytes: leaves room in every backend's own naming
@@ -17,14 +17,15 @@ _LONGEST_NAME = 100  # bytes: leaves room in every backend's own naming
 def _integer(value: object, what: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what} must be an integer, not {type(value).__name__}")
-    index: SupportsIndex = value
+    index: Any = value
     return operator.index(index)
 
 
 def pid(value: object) -> int:
     """A process id from an integer, or from anything with an attribute `pid`."""
     if not isinstance(value, int) and hasattr(value, "pid"):
-        value = value.pid
+        holder: Any = value
+        value = holder.pid
         if value is None:
             raise ValueError("this process has not been started")
     number = _integer(value, "a PID")

@@ -166,7 +166,7 @@ def _command(args: Any, executable: Argument | None, shell: bool) -> tuple[list[
     """The argument list, and what is to be executed."""
     if isinstance(args, os.PathLike) and shell:
         raise TypeError("path-like args is not allowed when shell is true")
-    words = [args] if isinstance(args, (str, bytes, os.PathLike)) else list(args)
+    words: list[Any] = [args] if isinstance(args, (str, bytes, os.PathLike)) else list(args)
     if shell:
         words = [executable or _SHELL, "-c", *words]
     return words, words[0] if executable is None else executable
@@ -208,7 +208,7 @@ def _spec(request: Request, args: list[Any], executable: Argument) -> tuple[Any,
 
 
 def _environment(env: Mapping[Any, Any]) -> list[bytes]:
-    pairs = []
+    pairs: list[bytes] = []
     for key, value in env.items():
         name = os.fsencode(key)
         if b"=" in name:
@@ -271,7 +271,7 @@ def drain(file: IO[Any] | None, seconds: float) -> bytes:
     """What the pipe holds now. Waits for nothing; a stranger that goes on writing is listened to for `seconds`."""
     if file is None or file.closed:
         return b""
-    chunks = []
+    chunks: list[bytes] = []
     until = time.monotonic() + seconds
     poll = select.poll()
     poll.register(file.fileno(), select.POLLIN)
@@ -285,10 +285,11 @@ def drain(file: IO[Any] | None, seconds: float) -> bytes:
 
 def _pidfd(process: Popen[Any]) -> int:
     """Readable when the program has ended; its PID is not recycled before it was collected. -1: poll instead."""
-    if process.returncode is not None or not hasattr(os, "pidfd_open"):
+    pidfd_open: Callable[[int], int] | None = getattr(os, "pidfd_open", None)
+    if process.returncode is not None or pidfd_open is None:
         return -1
     try:
-        return os.pidfd_open(process.pid)
+        return pidfd_open(process.pid)
     except OSError:
         return -1
 
@@ -305,7 +306,7 @@ class Exchange:
     def __init__(self, process: Popen[Any], input: Any) -> None:
         self._process = process
         self._chunks: dict[int, list[bytes]] = {}
-        self._reading = {}
+        self._reading: dict[int, IO[Any]] = {}
         self._input = memoryview(b"")
         self._pidfd = _pidfd(process)
         for file in (process.stdout, process.stderr):

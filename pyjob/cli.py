@@ -180,7 +180,7 @@ class _Run:
         handlers: dict[int, Any] = {signal.SIGINT: self._on_interrupt, signal.SIGTERM: self._on_terminate}
         if sys.platform != "win32":
             handlers[signal.SIGQUIT] = self._on_quit
-        before = {}
+        before: dict[int, Any] = {}
         for number, handler in handlers.items():
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and the like: stays ignored
                 before[number] = signal.signal(number, handler)

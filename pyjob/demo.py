@@ -65,7 +65,7 @@ class Demo:
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
         self.people: dict[str, ProcessHandle] = {}
-        self.failures = 0
+        self.failures: int = 0
 
     def start(self, role: str) -> subprocess.Popen[bytes]:
         """What a library does that has never heard of jobs."""

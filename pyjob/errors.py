@@ -66,4 +66,4 @@ class _Translated:
             raise UnsupportedError(str(value)) from None
 
 
-translated = _Translated()
+translated: _Translated = _Translated()

@@ -98,12 +98,18 @@ class Backend:
 
     __slots__ = ("available", "guarantees", "help", "name", "why")
 
+    name: str
+    available: bool
+    guarantees: Guarantees
+    why: str  # it is not available, or ""
+    help: str  # what would help, or ""
+
     def __init__(self, name: str, available: bool, guarantees: Guarantees, why: str, help: str) -> None:
         self.name = name
         self.available = available
         self.guarantees = guarantees
-        self.why = why  # why it is not available, or ""
-        self.help = help  # what would help, or ""
+        self.why = why
+        self.help = help
 
     def __repr__(self) -> str:
         state = "available" if self.available else f"not available: {self.why}"
@@ -112,7 +118,7 @@ class Backend:
 
 def backends() -> list[Backend]:
     """The backends of this platform in the order in which `Job()` tries them. Probes anew: the place can change."""
-    found = []
+    found: list[Backend] = []
     for name in _native.BACKENDS:
         available, bits, why, help = _native.probe(name, _guard.PATH)
         found.append(Backend(name, available, from_bits(bits), why, help))
@@ -128,12 +134,12 @@ def bits_of(backend: str) -> int:
     return _native.probe(backend, _guard.PATH)[1]
 
 
-def required_bits(require: object) -> int:
+def required_bits(require: Iterable[object]) -> int:
     """Checks `require=` and turns it into bits."""
     if isinstance(require, (str, bytes)):
         raise TypeError(f"require takes several names, as in require=({require!r},)")
     wanted = 0
-    for name in require:  # type: ignore[attr-defined]  # what cannot be iterated is the caller's TypeError
+    for name in require:
         if not isinstance(name, str):
             raise TypeError(f"a guarantee is named by a str, not {type(name).__name__}")
         bit = _native.GUARANTEES.get(name)

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ._run import CompletedProcess
+    from ._signatures import Starts as _Starts
     from .guarantees import Guarantees
-    from .popen import Popen
     from .process import ProcessHandle, ProcessLike
+
+else:
+    _Starts = object
 
 __all__ = ["Job"]
 
@@ -42,7 +44,7 @@ _ASSIGN = _native.GUARANTEES["assign"]
 _NAMED = _native.GUARANTEES["named"]
 
 
-class Job:
+class Job(_Starts):
     """A set of processes that can only grow by its members' own children, and that ends as one.
 
     name            a name that this user's other processes can `Job.open()`; needs the guarantee `named`
@@ -221,17 +223,19 @@ class Job:
 
     # -- starting and taking in ---------------------------------------------------------------------------------------
 
-    def popen(self, args: Any, **kwargs: Any) -> Popen[Any]:
-        """Starts a program in this job; the arguments are those of `subprocess.Popen`."""
-        from .popen import Popen
+    if not TYPE_CHECKING:  # checkers are told by _Starts
 
-        return Popen(args, job=self, **kwargs)
+        def popen(self, args: Any, **kwargs: Any) -> Any:
+            """Starts a program in this job; the arguments are those of `subprocess.Popen`."""
+            from .popen import Popen
 
-    def run(self, args: Any, **kwargs: Any) -> CompletedProcess[Any]:
-        """Runs a program in this job to its end; the arguments are those of `subprocess.run`."""
-        from ._run import run
+            return Popen(args, job=self, **kwargs)
 
-        return run(args, job=self, **kwargs)
+        def run(self, args: Any, **kwargs: Any) -> Any:
+            """Runs a program in this job to its end; the arguments are those of `subprocess.run`."""
+            from ._run import run
+
+            return run(args, job=self, **kwargs)
 
     def assign(self, process_: ProcessLike, /) -> None:
         """Moves a running process in; what it started before stays where it is.

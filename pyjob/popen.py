@@ -28,9 +28,11 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, AnyStr
+    from typing import Any, AnyStr, Literal, overload
+
+    from ._signatures import Command, Environment, File, Path
 else:
     AnyStr = bytes  # only for a subscript; to import typing would double the time of the import
 
@@ -65,6 +67,87 @@ class Popen(subprocess.Popen[AnyStr]):
     _left = False  # by the end of a `with` block
     _owner = 0  # PID of who started it
     _path = ""  # how it was started: "clone3", "vfork", "guard", "fork", "job-list"
+
+    _waitpid_lock: Any  # of the base class; typeshed does not know it
+
+    if TYPE_CHECKING:  # as typeshed has it. One for each argument that turns on text mode, for binary mode, for neither
+        # fmt: off
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = -1, executable: Path | None = None, stdin: File = None,
+            stdout: File = None, stderr: File = None, preexec_fn: Callable[[], Any] | None = None,
+            close_fds: bool = True, shell: bool = False, cwd: Path | None = None, env: Environment | None = None,
+            universal_newlines: bool | None = None, startupinfo: Any = None, creationflags: int = 0,
+            restore_signals: bool = True, start_new_session: bool = False, pass_fds: Collection[int] = (), *,
+            text: Literal[True], encoding: str | None = None, errors: str | None = None, user: str | int | None = None,
+            group: str | int | None = None, extra_groups: Iterable[str | int] | None = None, umask: int = -1,
+            pipesize: int = -1, process_group: int | None = None, job: Job | None = None, backend: str | None = None,
+            require: Iterable[str] = (), kill_on_close: bool | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = -1, executable: Path | None = None, stdin: File = None,
+            stdout: File = None, stderr: File = None, preexec_fn: Callable[[], Any] | None = None,
+            close_fds: bool = True, shell: bool = False, cwd: Path | None = None, env: Environment | None = None,
+            universal_newlines: bool | None = None, startupinfo: Any = None, creationflags: int = 0,
+            restore_signals: bool = True, start_new_session: bool = False, pass_fds: Collection[int] = (), *,
+            text: bool | None = None, encoding: str, errors: str | None = None, user: str | int | None = None,
+            group: str | int | None = None, extra_groups: Iterable[str | int] | None = None, umask: int = -1,
+            pipesize: int = -1, process_group: int | None = None, job: Job | None = None, backend: str | None = None,
+            require: Iterable[str] = (), kill_on_close: bool | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = -1, executable: Path | None = None, stdin: File = None,
+            stdout: File = None, stderr: File = None, preexec_fn: Callable[[], Any] | None = None,
+            close_fds: bool = True, shell: bool = False, cwd: Path | None = None, env: Environment | None = None,
+            universal_newlines: bool | None = None, startupinfo: Any = None, creationflags: int = 0,
+            restore_signals: bool = True, start_new_session: bool = False, pass_fds: Collection[int] = (), *,
+            text: bool | None = None, encoding: str | None = None, errors: str, user: str | int | None = None,
+            group: str | int | None = None, extra_groups: Iterable[str | int] | None = None, umask: int = -1,
+            pipesize: int = -1, process_group: int | None = None, job: Job | None = None, backend: str | None = None,
+            require: Iterable[str] = (), kill_on_close: bool | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = -1, executable: Path | None = None, stdin: File = None,
+            stdout: File = None, stderr: File = None, preexec_fn: Callable[[], Any] | None = None,
+            close_fds: bool = True, shell: bool = False, cwd: Path | None = None, env: Environment | None = None, *,
+            universal_newlines: Literal[True], startupinfo: Any = None, creationflags: int = 0,
+            restore_signals: bool = True, start_new_session: bool = False, pass_fds: Collection[int] = (),
+            text: bool | None = None, encoding: str | None = None, errors: str | None = None,
+            user: str | int | None = None, group: str | int | None = None,
+            extra_groups: Iterable[str | int] | None = None, umask: int = -1, pipesize: int = -1,
+            process_group: int | None = None, job: Job | None = None, backend: str | None = None,
+            require: Iterable[str] = (), kill_on_close: bool | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[bytes], args: Command, bufsize: int = -1, executable: Path | None = None, stdin: File = None,
+            stdout: File = None, stderr: File = None, preexec_fn: Callable[[], Any] | None = None,
+            close_fds: bool = True, shell: bool = False, cwd: Path | None = None, env: Environment | None = None,
+            universal_newlines: Literal[False] | None = None, startupinfo: Any = None, creationflags: int = 0,
+            restore_signals: bool = True, start_new_session: bool = False, pass_fds: Collection[int] = (), *,
+            text: Literal[False] | None = None, encoding: None = None, errors: None = None,
+            user: str | int | None = None, group: str | int | None = None,
+            extra_groups: Iterable[str | int] | None = None, umask: int = -1, pipesize: int = -1,
+            process_group: int | None = None, job: Job | None = None, backend: str | None = None,
+            require: Iterable[str] = (), kill_on_close: bool | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[Any], args: Command, bufsize: int = -1, executable: Path | None = None, stdin: File = None,
+            stdout: File = None, stderr: File = None, preexec_fn: Callable[[], Any] | None = None,
+            close_fds: bool = True, shell: bool = False, cwd: Path | None = None, env: Environment | None = None,
+            universal_newlines: bool | None = None, startupinfo: Any = None, creationflags: int = 0,
+            restore_signals: bool = True, start_new_session: bool = False, pass_fds: Collection[int] = (), *,
+            text: bool | None = None, encoding: str | None = None, errors: str | None = None,
+            user: str | int | None = None, group: str | int | None = None,
+            extra_groups: Iterable[str | int] | None = None, umask: int = -1, pipesize: int = -1,
+            process_group: int | None = None, job: Job | None = None, backend: str | None = None,
+            require: Iterable[str] = (), kill_on_close: bool | None = None,
+        ) -> None: ...
+        # fmt: on
 
     def __init__(
         self,
@@ -286,7 +369,7 @@ class Popen(subprocess.Popen[AnyStr]):
             self._settle()
         return self.returncode
 
-    def _wait(self, timeout: float | None) -> int:
+    def _wait(self, timeout: float | None) -> int | None:
         if self.returncode is None:
             if self._collects:
                 self._wait_native(timeout)
@@ -296,7 +379,7 @@ class Popen(subprocess.Popen[AnyStr]):
         return self.returncode
 
     def _poll_native(self, _deadstate: int | None) -> None:
-        if not self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+        if not self._waitpid_lock.acquire(False):
             return
         try:
             if self.returncode is None:
@@ -305,11 +388,11 @@ class Popen(subprocess.Popen[AnyStr]):
             if _deadstate is not None:
                 self.returncode = _deadstate
         finally:
-            self._waitpid_lock.release()  # type: ignore[attr-defined]
+            self._waitpid_lock.release()
 
     def _wait_native(self, timeout: float | None) -> None:
         until = None if timeout is None else time.monotonic() + timeout
-        lock = self._waitpid_lock  # type: ignore[attr-defined]
+        lock = self._waitpid_lock
         if not lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
             raise TimeoutExpired(self.args, timeout or 0.0)
         try:
@@ -431,4 +514,6 @@ def _text_encoding() -> str:
         frame = frame.f_back
         level += 1
     warnings.warn("'encoding' argument not specified.", EncodingWarning, stacklevel=level)
-    return "utf-8" if sys.flags.utf8_mode else locale.getencoding()
+    if sys.version_info < (3, 11) or sys.flags.utf8_mode:
+        return "utf-8"
+    return locale.getencoding()
