@@ -181,6 +181,13 @@ int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *surviv
     }
 }
 
+/* Whoever asks for the exit status after close() gets it, if the program has ended by now. */
+static void keep_returncode(pj_job_object *self) {
+    pj_error err;
+    self->has_returncode =
+        self->backend->collect && self->backend->collect(self->job, pj_now(), &self->returncode, &err) == 0;
+}
+
 PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     int kill;
     double timeout;
@@ -204,7 +211,7 @@ PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     }
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
     PyErr_Fetch(&type, &value, &traceback); /* a KeyboardInterrupt meanwhile must not keep us from letting go */
-    PJ_UNLOCKED(let_go(self, false));
+    PJ_UNLOCKED(keep_returncode(self); let_go(self, false));
     PyErr_Restore(type, value, traceback);
     if (status < 0) {
         pj_pids_free(&survivors);

@@ -171,6 +171,9 @@ static PyObject *collect(pj_job_object *self, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "the program is the caller's own child: os.waitpid()");
         return NULL;
     }
+    if (pj_gate_is_shut(&self->gate) && self->has_returncode) {
+        return PyLong_FromLong(self->returncode);
+    }
     if (!pj_job_enter_alone(self)) {
         return NULL;
     }

@@ -1,13 +1,14 @@
 """close() is idempotent, final, and never hides another exception; what a closed job still tells."""
 
 import os
+import subprocess
 import sys
 
 import pytest
 
 import pyjob
 from helpers.operations import OPERATIONS
-from helpers.procs import DEADLINE
+from helpers.procs import DEADLINE, eventually
 from helpers.tree import chain
 
 
@@ -91,3 +92,12 @@ def test_with_popen_closes_its_private_job(backend, tree):
     assert program.returncode is not None
     assert program.job.closed
     family.assert_dead()
+
+
+def test_the_exit_status_is_known_after_the_private_jobs_close(backend):
+    process = backend.popen([sys.executable, "-c", "raise SystemExit(7)"], stdout=subprocess.PIPE)
+    with process.stdout as output:
+        output.read()  # to its end: the program is as good as gone
+    eventually(lambda: not process.job.pids())
+    process.job.close()
+    assert process.wait(30) == 7
