@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from blocks import alternate, ratio, spread
+
 import pyjob
 
 GIB = 1 << 30
@@ -63,6 +65,14 @@ def captured(run: Start, count: int) -> float:
     return (time.perf_counter() - begin) / count
 
 
+def grown(popen: Start, count: int) -> float:
+    """From an owner of 2 GiB, every page of it touched."""
+    ballast = bytearray(2 * GIB)
+    for page in range(0, len(ballast), 4096):
+        ballast[page] = 1
+    return one_by_one(popen, count)
+
+
 def importing(module: str, count: int) -> float:
     code = f"import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
     times = [
@@ -72,26 +82,15 @@ def importing(module: str, count: int) -> float:
     return statistics.median(times)
 
 
-def alternate(blocks: int, first: Callable[[], float], second: Callable[[], float]) -> tuple[list[float], list[float]]:
-    found: tuple[list[float], list[float]] = ([], [])
-    first(), second()
-    for block in range(blocks):
-        order = ((0, first), (1, second)) if block % 2 == 0 else ((1, second), (0, first))
-        for which, measure in order:
-            found[which].append(measure())
-    return found
-
-
 def tell(case: str, backend: str, stock: list[float], ours: list[float], bound: float | None) -> dict[str, Any]:
     def text(values: list[float]) -> str:
-        low, middle, high = (value * 1e6 for value in statistics.quantiles(values, n=4))
+        low, middle, high = spread(values).times(1e6)
         return f"{middle:9.0f} µs ({low:.0f} to {high:.0f})"
 
-    # Neighbours in time are compared with each other: what the machine does meanwhile hits both.
-    ratio = statistics.median(ours_one / stock_one for stock_one, ours_one in zip(stock, ours, strict=True))
+    found = ratio(ours, stock)
     limit = f", bound {bound}" if bound else ""
-    print(f"{case:8} {backend:14} stock {text(stock)}  ours {text(ours)}  ratio {ratio:.3f}{limit}", flush=True)
-    return {"case": case, "backend": backend, "ratio": ratio, "bound": bound, "blocks": len(ours)}
+    print(f"{case:8} {backend:14} stock {text(stock)}  ours {text(ours)}  ratio {found.middle:.3f}{limit}", flush=True)
+    return {"case": case, "backend": backend, "stock": stock, "ours": ours, "ratio": found.middle, "bound": bound}
 
 
 def row(backend: str) -> dict[str, Any]:
@@ -130,16 +129,15 @@ def measure(backend: str, cases: list[str], blocks: int) -> list[dict[str, Any]]
     if "row" in cases:
         results.append(row(backend))
     if "large" in cases:
-        small = alternate(blocks, lambda: one_by_one(our_popen, 20), lambda: one_by_one(our_popen, 20))
-        ballast = bytearray(2 * GIB)
-        for page in range(0, len(ballast), 4096):
-            ballast[page] = 1
-        times = alternate(blocks, lambda: one_by_one(stock_popen, 20), lambda: one_by_one(our_popen, 20))
-        results.append(tell("large", backend, *times, BOUNDS.get(backend)))
-        growth = statistics.median(times[1]) / statistics.median(small[0] + small[1])
-        print(f"large    {backend:14} ours with 2 GiB / ours without: {growth:.3f}", flush=True)
-        results[-1]["growth"] = growth
-        del ballast
+        stock, ours, small = alternate(
+            blocks,
+            lambda: grown(stock_popen, 20),
+            lambda: grown(our_popen, 20),
+            lambda: one_by_one(our_popen, 20),
+        )
+        results.append(tell("large", backend, stock, ours, BOUNDS.get(backend)))
+        results[-1]["small"] = small
+        print(f"large    {backend:14} ours with 2 GiB / ours without: {ratio(ours, small).middle:.3f}", flush=True)
     return results
 
 
