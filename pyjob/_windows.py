@@ -15,7 +15,7 @@ from .errors import translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import IO, Any
 
     from .popen import Popen
@@ -81,7 +81,7 @@ def _command_line(args: Any, shell: bool) -> str:
     if isinstance(args, os.PathLike):
         if shell:
             raise TypeError("path-like args is not allowed when shell is true")
-        return subprocess.list2cmdline([args])
+        args = [args]
     return subprocess.list2cmdline(args)
 
 
@@ -111,12 +111,14 @@ def _handle_list(
 ) -> tuple[list[int] | None, bool]:
     """The handles to inherit, None for all that can be, and whether any are."""
     piped = _standard_handles(request) is not None
-    given = list((info.lpAttributeList or {}).get("handle_list") or [])
+    attributes: dict[str, Any] = info.lpAttributeList or {}
+    given: list[int] = list(attributes.get("handle_list") or [])
     if not given and not (piped and request.close_fds):
         return None, not request.close_fds
     if piped and std is not None:
         given += std
-    handles: list[int] = process._filter_handle_list(given)  # type: ignore[attr-defined]
+    keep: Callable[[list[int]], list[int]] = getattr(process, "_filter_handle_list")  # noqa: B009
+    handles = keep(given)
     if not handles:
         return None, not request.close_fds
     if not request.close_fds:
@@ -126,7 +128,7 @@ def _handle_list(
 
 def _environment_block(env: Mapping[Any, Any]) -> str:
     """ "A=1\0B=2\0\0", refused in the words of _winapi.CreateProcess."""
-    block = []
+    block: list[str] = []
     for key, value in zip(env.keys(), env.values(), strict=True):
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError("environment can only contain strings")
@@ -146,10 +148,13 @@ def _no_nul(*texts: str | None) -> None:
 def as_stock(error: OSError) -> OSError:
     """The same refusal in `subprocess`'s words; the attribute `call` still names the system call."""
     call = getattr(error, "call", None)
-    if call is None or error.winerror is None:
+    code: int | None = getattr(
+        error, "winerror", None
+    )  # typeshed has it as an int, which it is only where one is known
+    if call is None or code is None:
         return error
     text = str(error.strerror).removesuffix(f" ({call})").rstrip(". \r\n")
-    plain = OSError(0, text, None, error.winerror, None)
+    plain = OSError(0, text, None, code, None)
     plain.call = call  # type: ignore[attr-defined]
     return plain
 
