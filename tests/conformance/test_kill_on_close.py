@@ -2,6 +2,7 @@
 
 import pytest
 
+import pyjob
 from helpers.leftovers import roots_of
 from helpers.tree import chain, node
 
@@ -112,7 +113,8 @@ def test_a_private_job_keeps_when_told(backend, tree):
     family = tree(chain("top", "child"))
     with backend.popen([*family.argv], kill_on_close=False) as program:
         family.ready()
-        program.send_signal(15)
+        with pyjob.ProcessHandle(program.pid) as alone:  # on Windows its own terminate() would end the tree
+            alone.kill()
         program.wait()
     family.assert_alive(["child"])
     family.end()
