@@ -7,6 +7,7 @@ started before and is no member. On a backend that cannot take the caller in, th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -155,7 +156,8 @@ def perform(run: Demo, job: Job) -> None:
     run.picture(os.getpid())
     before(run, job, inside)
     if sys.stdin is not None and sys.stdin.isatty():
-        input("\nPress Enter to end them all but this program. ")
+        with contextlib.suppress(EOFError):  # Windows calls its null device a terminal
+            input("\nPress Enter to end them all but this program. ")
     started = time.perf_counter()
     job.kill()
     print(f"\nkill() took {(time.perf_counter() - started) * 1000:.1f} ms.\n")
