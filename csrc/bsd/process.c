@@ -22,6 +22,10 @@ int pj_process_open(pj_pid pid, pj_process *out, pj_error *err) {
     return 0;
 }
 
+int pj_process_pin(pj_pid pid, pj_process *out, pj_error *err) {
+    return pj_process_open(pid, out, err);
+}
+
 void pj_process_close(pj_process *process) {
     process->handle = -1;
 }

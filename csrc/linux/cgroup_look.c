@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,19 +64,10 @@ int pj_cgroup_others(pj_cgroup_job *job, pj_pids *out, pj_error *err) {
 
 /* ---- one process ---- */
 
-typedef struct { /* the first version of struct pidfd_info, pidfs.h, Linux 6.13 */
-    uint64_t mask, cgroup;
-    uint32_t rest[12];
-} pidfd_info;
-
-#define GET_INFO _IOWR(0xFF, 11, pidfd_info)
-enum { INFO_CGROUP = 1 << 2 };
-
 /* The id of its group, without /proc. false: the kernel does not say. */
 static bool group_id(const pj_process *process, uint64_t *out) {
-    pidfd_info info = {.mask = INFO_CGROUP};
-    if (process->handle < 0 || sizeof(ino_t) < 8 || ioctl((int)process->handle, GET_INFO, &info) < 0 ||
-        !(info.mask & INFO_CGROUP)) {
+    pj_pidfd_info info;
+    if (sizeof(ino_t) < 8 || !pj_pidfd_ask(process, PJ_INFO_CGROUP, &info)) {
         return false;
     }
     *out = info.cgroup;

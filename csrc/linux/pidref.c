@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,6 +34,13 @@ int pj_pidfd_open(pj_pid pid, pj_error *err) {
     bool thread = code == EINVAL || code == ENOENT; /* older and newer kernels, of a thread that leads no process */
     pj_fail(err, thread ? ESRCH : code, "pidfd_open");
     return -2;
+}
+
+bool pj_pidfd_ask(const pj_process *process, unsigned what, pj_pidfd_info *out) {
+    *out = (pj_pidfd_info){.mask = what};
+    unsigned long request = _IOC(_IOC_READ | _IOC_WRITE, 0xff, 11, sizeof *out); /* PIDFD_GET_INFO */
+    return process->handle >= 0 && syscall(SYS_ioctl, (int)process->handle, request, out) == 0 &&
+           (out->mask & what) == what;
 }
 
 static int send_by_pidfd(int fd, int sig) {
@@ -84,6 +92,18 @@ int pj_process_open(pj_pid pid, pj_process *out, pj_error *err) {
         return pj_fail(err, EACCES, "openat(/proc/PID/stat)"); /* neither pidfd nor start time: no identity */
     }
     *out = process;
+    return 0;
+}
+
+int pj_process_pin(pj_pid pid, pj_process *out, pj_error *err) {
+    int fd = pj_pidfd_open(pid, err);
+    if (fd == -1) {
+        return pj_process_open(pid, out, err);
+    }
+    if (fd < 0) {
+        return -1;
+    }
+    *out = (pj_process){.pid = pid, .handle = fd};
     return 0;
 }
 

@@ -12,6 +12,18 @@
  * thread. */
 int pj_pidfd_open(pj_pid pid, pj_error *err);
 
+/* struct pidfd_info of linux/pidfd.h: 6.13, and exit_code since 6.15. */
+typedef struct {
+    uint64_t mask, cgroup;
+    uint32_t pid, tgid, ppid, ids[8];
+    int32_t exit_code;
+} pj_pidfd_info;
+
+enum { PJ_INFO_PID = 1 << 0, PJ_INFO_CGROUP = 1 << 2, PJ_INFO_EXIT = 1 << 3 };
+
+/* PIDFD_GET_INFO. false: the kernel has none of it for us. */
+bool pj_pidfd_ask(const pj_process *process, unsigned what, pj_pidfd_info *out);
+
 /* Whether pj_pidfd_open() and pidfd_send_signal() work here at all. */
 bool pj_pidfd_works(void);
 

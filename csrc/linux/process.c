@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,24 +9,14 @@
 #include "linux/pidref.h"
 #include "linux/procfs.h"
 
-/* include/uapi/linux/pidfd.h, as of 6.15, where exit_code came in. */
-typedef struct {
-    uint64_t mask, cgroup;
-    uint32_t pid, tgid, ppid, ids[8];
-    int32_t exit_code;
-} pidfd_info;
-
-#define INFO_EXIT ((uint64_t)1 << 3)                                        /* PIDFD_INFO_EXIT */
-#define GET_INFO _IOC(_IOC_READ | _IOC_WRITE, 0xff, 11, sizeof(pidfd_info)) /* PIDFD_GET_INFO */
-
 static int returncode(int status) {
     return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 /* Of one that was reaped: the kernel keeps it with the pidfd. */
 static bool ask_pidfd(const pj_process *process, int *status) {
-    pidfd_info info = {.mask = INFO_EXIT};
-    if (process->handle < 0 || ioctl((int)process->handle, GET_INFO, &info) < 0 || !(info.mask & INFO_EXIT)) {
+    pj_pidfd_info info;
+    if (!pj_pidfd_ask(process, PJ_INFO_EXIT, &info)) {
         return false;
     }
     *status = returncode(info.exit_code);

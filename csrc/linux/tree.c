@@ -42,9 +42,65 @@ int pj_forest_list(const pj_forest *forest, pj_pids *out, pj_error *err) {
     return list(forest, 0, out, err);
 }
 
+/* The parent, pinned: pinned first, then asked whether it is the parent still. Nobody has pid 0. false: the kernel (below
+ * 6.13) does not say, or no descriptor can be had. */
+static bool pin_parent(const pj_process *child, pj_process *out) {
+    pj_pidfd_info before, after;
+    pj_error unused;
+    while (pj_pidfd_ask(child, PJ_INFO_PID, &before)) {
+        *out = (pj_process){.pid = before.ppid, .handle = -1};
+        if (before.ppid == 0) {
+            return true;
+        }
+        out->handle = pj_pidfd_open(before.ppid, &unused);
+        if (out->handle < 0) {
+            return false;
+        }
+        if (pj_pidfd_ask(child, PJ_INFO_PID, &after) && after.ppid == before.ppid) {
+            return true;
+        }
+        pj_process_close(out); /* orphaned meanwhile, or dead: asked again */
+    }
+    return false;
+}
+
+/* From a pinned process up to a root, without /proc. 1: *out tells; 0: not to be decided in this way. */
+static int climb(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
+    pj_process at = *process, above;
+    bool root, spared;
+    int result = pj_is_among(forest->spared, forest->spared_count, at.pid, &spared, err);
+    for (bool self = true; result == 0; self = false) {
+        result = pj_is_among(forest->roots, forest->root_count, at.pid, &root, err);
+        if (result == 0 && (root || spared || at.pid <= 1)) {
+            *out = root && !spared && (!self || forest->with_roots);
+            result = 1;
+        }
+        if (result != 0 || !pin_parent(&at, &above)) {
+            break;
+        }
+        if (!self) {
+            pj_process_close(&at);
+        }
+        at = above;
+    }
+    if (at.handle != process->handle) {
+        pj_process_close(&at);
+    }
+    return result;
+}
+
 int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
     pj_view view;
     pj_stat now;
+    bool inside, alive = false;
+    int climbed = climb(forest, process, &inside, err);
+    if (climbed < 0 || (climbed == 1 && inside && pj_process_alive(process, &alive, err) < 0)) {
+        return -1;
+    }
+    if (climbed == 1) {
+        *out = inside && alive;
+        return 0;
+    }
     int status = pj_view_open(&view, forest, NULL, err);
     if (status == 0) {
         status = pj_view_verify(&view, process, out, &now, err);

@@ -159,7 +159,7 @@ int pj_view_descends(const pj_view *view, const pj_stat *first, bool *out, pj_er
 }
 
 /* Two that live and have the same PID are one. */
-static int is_among(const pj_process *these, size_t count, pj_pid pid, bool *out, pj_error *err) {
+int pj_is_among(const pj_process *these, size_t count, pj_pid pid, bool *out, pj_error *err) {
     *out = false;
     for (size_t at = 0; at < count && !*out; at++) {
         if (these[at].pid == pid && pj_process_alive(&these[at], out, err) < 0) {
@@ -172,8 +172,8 @@ static int is_among(const pj_process *these, size_t count, pj_pid pid, bool *out
 static int is_member(const pj_view *view, const pj_stat *stat, bool *out, pj_error *err) {
     const pj_forest *forest = view->forest;
     bool root, spared;
-    if (is_among(forest->roots, forest->root_count, stat->pid, &root, err) < 0 ||
-        is_among(forest->spared, forest->spared_count, stat->pid, &spared, err) < 0) {
+    if (pj_is_among(forest->roots, forest->root_count, stat->pid, &root, err) < 0 ||
+        pj_is_among(forest->spared, forest->spared_count, stat->pid, &spared, err) < 0) {
         return -1;
     }
     if (root || spared) {
@@ -190,7 +190,7 @@ int pj_view_verify(const pj_view *view, const pj_process *process, bool *out, pj
         if (err->code != ESRCH) {
             return -1;
         }
-    } else if (stat.start == process->created && !pj_stat_dead(&stat)) {
+    } else if ((stat.start == process->created || process->created == 0) && !pj_stat_dead(&stat)) {
         /* Alive after the look: the line was that of the pinned one. */
         if (is_member(view, &stat, &member, err) < 0 || pj_process_alive(process, &alive, err) < 0) {
             return -1;

@@ -58,6 +58,9 @@ const pj_stat *pj_view_member(const pj_view *view, size_t at);
  * look is refused: EACCES. */
 int pj_view_descends(const pj_view *view, const pj_stat *first, bool *out, pj_error *err);
 
+/* Whether one of these has this PID and lives. */
+int pj_is_among(const pj_process *these, size_t count, pj_pid pid, bool *out, pj_error *err);
+
 /* After it was pinned: whether a process with the PID and start time of `process` is the pinned one, alive and a
  * member. *now: its latest line, if so. */
 int pj_view_verify(const pj_view *view, const pj_process *process, bool *out, pj_stat *now, pj_error *err);

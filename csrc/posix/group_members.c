@@ -141,8 +141,17 @@ static int others(pj_group_job *job, const roll *list, pj_pids *out, pj_error *e
     return 0;
 }
 
-static bool is(const pj_process *a, const pj_process *b) {
-    return a->pid == b->pid && a->created == b->created;
+/* A pin without a start time gets it from a second look, which is its own if it lives afterwards. */
+static bool is(const pj_process *program, const pj_process *pinned) {
+    pj_process whole = *pinned;
+    pj_error unused;
+    if (program->pid != pinned->pid) {
+        return false;
+    }
+    if (pinned->created == 0 && pj_process_open(pinned->pid, &whole, &unused) == 0) {
+        pj_process_close(&whole);
+    }
+    return program->created == whole.created;
 }
 
 int pj_group_contains(pj_job *base, const pj_process *process, bool *out, pj_error *err) {

@@ -39,10 +39,12 @@ static PyObject *contains(pj_job_object *self, PyObject *process) {
     return status < 0 ? pj_raise(self->state, &err) : PyBool_FromLong(inside);
 }
 
+typedef int (*opener)(pj_pid pid, pj_process *out, pj_error *err);
+
 /* Pinned first, verified after. *inside is false for whom nobody is; the pin is kept only for a member. */
-static int pin_member(pj_job_object *self, pj_pid pid, pj_process *out, bool *inside, pj_error *err) {
+static int pin_member(pj_job_object *self, opener open, pj_pid pid, pj_process *out, bool *inside, pj_error *err) {
     *inside = false;
-    if (pj_process_open(pid, out, err) < 0) {
+    if (open(pid, out, err) < 0) {
         return pj_is_nobody(err) ? 0 : -1;
     }
     int status = self->backend->contains(self->job, out, inside, err);
@@ -52,14 +54,14 @@ static int pin_member(pj_job_object *self, pj_pid pid, pj_process *out, bool *in
     return status;
 }
 
-static bool look(pj_job_object *self, PyObject *arg, pj_process *out, bool *inside) {
+static bool look(pj_job_object *self, opener open, PyObject *arg, pj_process *out, bool *inside) {
     long long pid = PyLong_AsLongLong(arg);
     if ((pid == -1 && PyErr_Occurred()) || !pj_job_enter_alone(self)) {
         return false;
     }
     pj_error err;
     int status;
-    PJ_UNLOCKED(status = pin_member(self, pid, out, inside, &err));
+    PJ_UNLOCKED(status = pin_member(self, open, pid, out, inside, &err));
     pj_gate_leave(&self->gate);
     if (status < 0) {
         pj_raise(self->state, &err);
@@ -70,7 +72,7 @@ static bool look(pj_job_object *self, PyObject *arg, pj_process *out, bool *insi
 static PyObject *contains_pid(pj_job_object *self, PyObject *arg) {
     pj_process process;
     bool inside;
-    if (!look(self, arg, &process, &inside)) {
+    if (!look(self, pj_process_pin, arg, &process, &inside)) {
         return NULL;
     }
     if (inside) {
@@ -82,7 +84,7 @@ static PyObject *contains_pid(pj_job_object *self, PyObject *arg) {
 static PyObject *pin(pj_job_object *self, PyObject *arg) {
     pj_process process;
     bool inside;
-    if (!look(self, arg, &process, &inside)) {
+    if (!look(self, pj_process_open, arg, &process, &inside)) {
         return NULL;
     }
     if (inside) {

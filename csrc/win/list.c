@@ -73,7 +73,7 @@ int pj_win_contains(pj_job *job, const pj_process *process, bool *out, pj_error 
 static int pin_member(pj_win_job *job, pj_pid pid, pj_pins *pins, pj_error *err) {
     DWORD code;
     bool inside;
-    HANDLE handle = pj_process_pin(pid, &code);
+    HANDLE handle = pj_handle_pin(pid, &code);
     if (!handle) {
         return code == PJ_E_GONE || code == ERROR_ACCESS_DENIED ? 0 : pj_fail(err, (int)code, "OpenProcess");
     }

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-HANDLE pj_process_pin(pj_pid pid, DWORD *code) {
+HANDLE pj_handle_pin(pj_pid pid, DWORD *code) {
     /* Wine's IsProcessInJob() wants PROCESS_QUERY_INFORMATION; Windows is content with the LIMITED one, which alone is
      * granted on protected processes. */
     static const DWORD rights[] = {

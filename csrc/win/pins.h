@@ -6,7 +6,7 @@
 
 /* Opens with the best rights that the system grants: those to end and assign it, else to look at it and wait for it.
  * NULL with *code: PJ_E_GONE when nobody has this PID (a thread's id included), ERROR_ACCESS_DENIED when refused. */
-HANDLE pj_process_pin(pj_pid pid, DWORD *code);
+HANDLE pj_handle_pin(pj_pid pid, DWORD *code);
 
 typedef struct {
     pj_pid pid;

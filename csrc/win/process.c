@@ -5,7 +5,7 @@
 
 int pj_process_open(pj_pid pid, pj_process *out, pj_error *err) {
     DWORD code;
-    HANDLE handle = pj_process_pin(pid, &code);
+    HANDLE handle = pj_handle_pin(pid, &code);
     if (!handle) {
         return pj_fail(err, (int)code, "OpenProcess");
     }
@@ -17,6 +17,10 @@ int pj_process_open(pj_pid pid, pj_process *out, pj_error *err) {
     }
     *out = (pj_process){pid, (intptr_t)handle, pj_filetime(&created)};
     return 0;
+}
+
+int pj_process_pin(pj_pid pid, pj_process *out, pj_error *err) {
+    return pj_process_open(pid, out, err);
 }
 
 void pj_process_close(pj_process *process) {
