@@ -42,11 +42,13 @@ GUARD = (
 GUARD_FLAGS = (
     "-std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE -Os -Wall -Wextra -ffreestanding -fno-builtin -fno-stack-protector "
     "-fno-asynchronous-unwind-tables -fno-pie -ffunction-sections"
-).split()
-GUARD_LINK = (
-    "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack "
-    "-Wl,-z,noseparate-code -s -lgcc"
-).split()
+)
+GUARD_LINK = "-nostdlib -static -no-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,norelro -Wl,-z,noexecstack -s"
+# GNU ld can lay it out in one segment less; lld (zig) does not know the word, and brings itself what libgcc is for.
+GUARD_LINK_EITHER = (["-Wl,-z,noseparate-code", "-lgcc"], [])
+
+# Where the checkout lies must not show in what is built.
+REPRODUCIBLE = [f"-ffile-prefix-map={HERE.resolve()}=."]
 
 
 def platform() -> str:
@@ -66,18 +68,37 @@ class Build(build_ext):
             ext.extra_compile_args = ["/std:c11", "/experimental:c11atomics", "/W3"]
         else:
             ext.extra_compile_args = ["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-D_GNU_SOURCE"]
-            # Where the checkout lies must not show in the binary, so that builds are reproducible.
-            ext.extra_compile_args += [f"-ffile-prefix-map={HERE.resolve()}=."]
+            ext.extra_compile_args += REPRODUCIBLE
+        if platform() == "linux":
+            ext.extra_link_args = ["-Wl,-z,relro,-z,now"]
         super().build_extension(ext)
         if platform() == "linux":
             self.build_guard(Path(self.get_ext_fullpath(ext.name)).parent / "pyjob-guard")
 
     def build_guard(self, target: Path) -> None:
         compiler = (os.environ.get("PYJOB_GUARD_CC") or os.environ.get("CC") or "cc").split()
+        temp = Path(self.build_temp, "guard")
+        objects = []
+        for file in GUARD:
+            objects.append(str(temp / file) + ".o")
+            Path(objects[-1]).parent.mkdir(parents=True, exist_ok=True)
+            command = [
+                *compiler,
+                *GUARD_FLAGS.split(),
+                *REPRODUCIBLE,
+                f"-I{HERE / 'csrc'}",
+                "-c",
+                str(HERE / "csrc" / file),
+            ]
+            subprocess.run([*command, "-o", objects[-1]], check=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        flags = [*GUARD_FLAGS, f"-ffile-prefix-map={HERE.resolve()}=.", f"-I{HERE / 'csrc'}"]
-        files = [str(HERE / "csrc" / file) for file in GUARD]
-        subprocess.run([*compiler, *flags, *files, *GUARD_LINK, "-o", str(target)], check=True)
+        for more in GUARD_LINK_EITHER:
+            command = [*compiler, *GUARD_LINK.split(), *objects, *more, "-o", str(target)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode == 0:
+                break
+        else:
+            raise SystemExit(f"{' '.join(command)}\n{done.stdout}")
         target.chmod(0o755)
 
 
