@@ -92,7 +92,7 @@ static int climb(const pj_forest *forest, const pj_process *process, bool *out, 
 int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
     pj_view view;
     pj_stat now;
-    bool inside, alive = false;
+    bool inside = false, alive = false;
     int climbed = climb(forest, process, &inside, err);
     if (climbed < 0 || (climbed == 1 && inside && pj_process_alive(process, &alive, err) < 0)) {
         return -1;
