@@ -27,7 +27,7 @@ DEEP = 10  # … and at the bottom of a chain
 class Row:
     case: str
     contender: str
-    seconds: list[float]  # bytes for the case "guard"
+    seconds: list[float]  # in the case "guard": bytes
     backend: str = ""
     shape: str = ""
     size: int = 0

@@ -75,6 +75,7 @@ class Tree:
             while time.monotonic() < end:
                 os.killpg(self.pid, 0)  # succeeds for zombies
                 time.sleep(0.001)
+            raise TimeoutError(f"processes of group {self.pid} are still there and would be measured with the next")
 
     def cgroup(self) -> Path:
         """Of the job, which is one above the program's own, in the file system."""
