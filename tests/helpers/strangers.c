@@ -1,11 +1,11 @@
 /* The arena of tests/stress: a PID namespace in which every number is used again within a moment.
  *
- *     strangers init PID_MAX COMMAND... -- COMMAND...   PID 1: starts the innocents and the commands, reaps whoever comes
- *     strangers member LIFE_MS WIDTH                    what a job has to contain: forks, executes, leaves, never rests
- *     strangers leaf LIFE_MS                            a member's child that executed a program
+ *     strangers init PID_MAX COMMAND... -- COMMAND...   PID 1: starts the innocents and the commands, reaps whoever
+ * comes strangers member LIFE_MS WIDTH                    what a job has to contain: forks, executes, leaves, never
+ * rests strangers leaf LIFE_MS                            a member's child that executed a program
  *
- * All of them, and the Python side (helpers/strangers.py), share one file, named by $STRANGERS: the counters, and a ring
- * of the PIDs that members have given up. An innocent is born under each of those numbers as soon as it is free
+ * All of them, and the Python side (helpers/strangers.py), share one file, named by $STRANGERS: the counters, and a
+ * ring of the PIDs that members have given up. An innocent is born under each of those numbers as soon as it is free
  * (/proc/sys/kernel/ns_last_pid), leads a process group of that number, and at times has a child. An innocent that is
  * ended, stopped or continued by a signal is counted by whoever waits for it. */
 #define _GNU_SOURCE 1
@@ -20,11 +20,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { RING = 256, VICTIMS = 16, STANDING = 48, PATIENCE_MS = 40, LEFT_SECONDS = 30, BURDEN = 24 << 20 };
+enum { RING = 256, VICTIMS = 16, STANDING = 56, PLAIN = 16, PATIENCE_MS = 40, LEFT_SECONDS = 30, BURDEN = 24 << 20 };
 enum { CONTINUED = 99, CHILD_HIT = 98 };
 
 typedef struct { /* helpers/strangers.py knows the order */
@@ -109,7 +110,7 @@ typedef struct {
 
 static innocent standing[STANDING];
 static wish wishes[RING];
-static int standing_count, wish_count;
+static int standing_count, forced_count, wish_count;
 
 static void is_continued(int sig) {
     (void)sig;
@@ -121,6 +122,7 @@ static bool was_hit(int status) {
 }
 
 static _Noreturn void live(bool forced) {
+    setpriority(PRIO_PROCESS, 0, 0);
     sow();
     int64_t life = forced ? 20 + below(50) : below(12);
     if (!forced || below(2)) {
@@ -165,6 +167,7 @@ static bool bear(pid_t number) {
     bool forced = number == pid;
     standing[at] = (innocent){.pid = pid, .forced = forced};
     standing_count++;
+    forced_count += forced;
     atomic_fetch_add(&shared->innocents, 1);
     atomic_fetch_add(&shared->forced, forced);
     return true;
@@ -201,6 +204,7 @@ static void bury(bool wait) {
         }
         standing[at].pid = 0;
         standing_count--;
+        forced_count -= standing[at].forced;
     }
 }
 
@@ -237,14 +241,14 @@ static pid_t next_number(void) {
 
 static _Noreturn void keep_innocents(bool turn) {
     prctl(PR_SET_NAME, "innocent");
+    setpriority(PRIO_PROCESS, 0, -20); /* a number is to be taken at once, on a busy machine too */
     signal(SIGCONT, is_continued);
     sow();
     for (uint32_t tail = 0, births = 0; !atomic_load(&shared->drain);) {
         hear_wishes(&tail);
-        pid_t number = standing_count < STANDING ? next_number() : 0;
-        bool born = false;
-        /* Half of the places are kept for those who get a member's number. */
-        if (number || standing_count < STANDING / 2) {
+        bool room = standing_count < STANDING, born = false;
+        pid_t number = room ? next_number() : 0;
+        if (number || (room && standing_count - forced_count < PLAIN)) {
             if (turn && !number && ++births % 250 == 0) {
                 put("/proc/sys/kernel/ns_last_pid", 300);
             }
@@ -255,8 +259,11 @@ static _Noreturn void keep_innocents(bool turn) {
             usleep(300);
         }
     }
-    while (standing_count > 0) {
+    for (int left; (left = standing_count) > 0;) {
         bury(true);
+        if (standing_count == left) {
+            die("an innocent is lost");
+        }
     }
     _exit(0);
 }
@@ -289,7 +296,8 @@ static pid_t fork_member(void) {
 
 static _Noreturn void be_child(void) {
     char life[16];
-    snprintf(life, sizeof life, "%u", 2 + below(20));
+    uint32_t stay = 2 + below(below(2) ? 20 : 60);
+    snprintf(life, sizeof life, "%u", stay);
     switch (below(6)) {
     case 0:
         break;
@@ -313,7 +321,7 @@ static _Noreturn void be_child(void) {
             leave();
         }
     }
-    sleep_ms(2 + below(20));
+    sleep_ms(stay);
     leave();
 }
 
@@ -343,6 +351,7 @@ static _Noreturn void be_member(int64_t life, int width) {
 static pid_t start(char **command) {
     pid_t pid = fork();
     if (pid == 0) {
+        setpriority(PRIO_PROCESS, 0, -10); /* strace, and what it traces, is slow enough */
         execv(command[0], command);
         die(command[0]);
     }
@@ -417,6 +426,7 @@ int main(int count, char **arguments) {
         return be_init(atol(arguments[2]), arguments + 3);
     }
     prctl(PR_SET_NAME, "member");
+    setpriority(PRIO_PROCESS, 0, 0);
     if (count == 4 && strcmp(arguments[1], "member") == 0) {
         atomic_fetch_add(&shared->members, 1);
         be_member(atol(arguments[2]), atoi(arguments[3]));
