@@ -1,5 +1,5 @@
-/* For one test: a setuid program that becomes root altogether, so that its unprivileged starter may not signal it. Leaves by
- * itself after 8 s. tests/run.py builds it as root, for the unprivileged runs only. */
+/* For one test: a setuid program that becomes root altogether, so that its unprivileged starter may not signal it.
+ * Leaves by itself after 8 s. tests/run.py builds it as root, for the unprivileged runs only. */
 #include <grp.h>
 #include <stdio.h>
 #include <unistd.h>
