@@ -42,9 +42,9 @@ static PyObject *contains(pj_job_object *self, PyObject *process) {
 typedef int (*opener)(pj_pid pid, pj_process *out, pj_error *err);
 
 /* Pinned first, verified after. *inside is false for whom nobody is; the pin is kept only for a member. */
-static int pin_member(pj_job_object *self, opener open, pj_pid pid, pj_process *out, bool *inside, pj_error *err) {
+static int pin_member(pj_job_object *self, opener pin, pj_pid pid, pj_process *out, bool *inside, pj_error *err) {
     *inside = false;
-    if (open(pid, out, err) < 0) {
+    if (pin(pid, out, err) < 0) {
         return pj_is_nobody(err) ? 0 : -1;
     }
     int status = self->backend->contains(self->job, out, inside, err);
@@ -54,14 +54,14 @@ static int pin_member(pj_job_object *self, opener open, pj_pid pid, pj_process *
     return status;
 }
 
-static bool look(pj_job_object *self, opener open, PyObject *arg, pj_process *out, bool *inside) {
+static bool look(pj_job_object *self, opener pin, PyObject *arg, pj_process *out, bool *inside) {
     long long pid = PyLong_AsLongLong(arg);
     if ((pid == -1 && PyErr_Occurred()) || !pj_job_enter_alone(self)) {
         return false;
     }
     pj_error err;
     int status;
-    PJ_UNLOCKED(status = pin_member(self, open, pid, out, inside, &err));
+    PJ_UNLOCKED(status = pin_member(self, pin, pid, out, inside, &err));
     pj_gate_leave(&self->gate);
     if (status < 0) {
         pj_raise(self->state, &err);
