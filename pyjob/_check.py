@@ -38,7 +38,10 @@ def seconds(value: object, what: str = "timeout") -> float:
     """A duration; what is negative has passed already."""
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
-    number = float(value)  # type: ignore[arg-type]  # str, the other thing that float() takes, was refused above
+    try:
+        number = float(value)  # type: ignore[arg-type]  # str, the other thing that float() takes, was refused above
+    except OverflowError:
+        raise ValueError(f"{what} is out of range") from None
     if number != number:
         raise ValueError(f"{what} must not be NaN")
     return max(number, 0.0)

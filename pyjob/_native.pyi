@@ -14,6 +14,7 @@ class UnsupportedReason(Exception): ...  # args[0]: one sentence
 # call: OSError(errno, "strerror (call)"), made in csrc/py/raise.c.
 
 def probe(backend: str, guard: str) -> tuple[bool, int, str, str]: ...  # available, guarantee bits, why not, what helps
+
 @final
 class Job:
     backend: str

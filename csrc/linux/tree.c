@@ -42,8 +42,8 @@ int pj_forest_list(const pj_forest *forest, pj_pids *out, pj_error *err) {
     return list(forest, 0, out, err);
 }
 
-/* The parent, pinned: pinned first, then asked whether it is the parent still. Nobody has pid 0. false: the kernel (below
- * 6.13) does not say, or no descriptor can be had. */
+/* The parent, pinned: pinned first, then asked whether it is the parent still. Nobody has pid 0. false: the kernel
+ * (below 6.13) does not say, or no descriptor can be had. */
 static bool pin_parent(const pj_process *child, pj_process *out) {
     pj_pidfd_info before, after;
     pj_error unused;

@@ -63,6 +63,7 @@ static pj_job_object *wrap(PyObject *module, const pj_backend *backend, pj_job *
     self->backend = backend;
     self->job = job;
     atomic_init(&self->gate.value, 0);
+    atomic_init(&self->closer, 0);
     self->forks = atomic_load(&state->forks);
     return self;
 }
@@ -155,30 +156,43 @@ static void let_go(pj_job_object *self, bool abandon) {
     self->job = NULL;
 }
 
-
-int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool stop_when_shut) {
+int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool inside) {
     for (;;) {
         int status;
         pj_deadline slice = pj_earlier(deadline, pj_now() + 1000 * PJ_MS);
         pj_pids left = {0};
         PJ_UNLOCKED(status = self->backend->kill(self->job, slice, &left, err));
+        if (inside) {
+            pj_gate_leave(&self->gate);
+        }
         bool last = status == 0 || (status == 1 && slice == deadline) || (status < 0 && !pj_is_interrupt(err));
         bool raised = PyErr_CheckSignals() < 0;
-        if (last && status == 1) {
+        if (last && status == 1 && !raised) {
             *survivors = left;
         } else {
             pj_pids_free(&left);
         }
-        if (raised) {
-            return -1;
+        if (raised || last) {
+            return raised ? -1 : status;
         }
-        if (last) {
-            return status;
-        }
-        if (stop_when_shut && pj_gate_is_shut(&self->gate)) {
-            return 0; /* close() goes on with it */
+        if (inside && !pj_gate_enter(&self->gate)) {
+            return 0;
         }
     }
+}
+
+/* close() that is not the first returns when the first has let go; from a signal handler in the midst of the first, at
+ * once. */
+static PyObject *await_closer(pj_job_object *self) {
+    unsigned long closer;
+    while (pj_job_is_owner(self) && (closer = atomic_load(&self->closer)) != 0 &&
+           closer != PyThread_get_thread_ident()) {
+        PJ_UNLOCKED(pj_sleep(PJ_MS));
+        if (PyErr_CheckSignals() < 0) {
+            return NULL;
+        }
+    }
+    return PyList_New(0);
 }
 
 /* Whoever asks for the exit status after close() gets it, if the program has ended by now. */
@@ -194,11 +208,18 @@ PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "pd", &kill, &timeout)) {
         return NULL;
     }
-    if (!pj_gate_shut(&self->gate)) {
+    if (!pj_job_is_owner(self)) {
+        if (pj_gate_shut(&self->gate)) {
+            let_go(self, true);
+        }
         return PyList_New(0);
     }
-    if (!pj_job_is_owner(self)) {
-        let_go(self, true);
+    unsigned long nobody = 0;
+    if (!atomic_compare_exchange_strong(&self->closer, &nobody, PyThread_get_thread_ident())) {
+        return await_closer(self);
+    }
+    if (!pj_gate_shut(&self->gate)) {
+        atomic_store(&self->closer, 0);
         return PyList_New(0);
     }
     PJ_UNLOCKED(pj_gate_drain(&self->gate));
@@ -212,6 +233,7 @@ PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
     PyErr_Fetch(&type, &value, &traceback); /* a KeyboardInterrupt meanwhile must not keep us from letting go */
     PJ_UNLOCKED(keep_returncode(self); let_go(self, false));
+    atomic_store(&self->closer, 0);
     PyErr_Restore(type, value, traceback);
     if (status < 0) {
         pj_pids_free(&survivors);
@@ -299,19 +321,19 @@ static PyObject *get_denied(pj_job_object *self, void *unused) {
 }
 
 static PyGetSetDef properties[] = {
-    {"backend", (getter)get_backend, NULL, NULL, NULL},
-    {"parent", (getter)get_parent, NULL, NULL, NULL},
-    {"closed", (getter)get_closed, NULL, NULL, NULL},
-    {"collects", (getter)get_collects, NULL, NULL, NULL},
-    {"keep", (getter)get_keep, NULL, NULL, NULL},
-    {"holds_caller", (getter)get_holds_caller, NULL, NULL, NULL},
-    {"denied", (getter)get_denied, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
+    {"backend", (getter)get_backend, NULL, NULL, NULL}, {"parent", (getter)get_parent, NULL, NULL, NULL},
+    {"closed", (getter)get_closed, NULL, NULL, NULL},   {"collects", (getter)get_collects, NULL, NULL, NULL},
+    {"keep", (getter)get_keep, NULL, NULL, NULL},       {"holds_caller", (getter)get_holds_caller, NULL, NULL, NULL},
+    {"denied", (getter)get_denied, NULL, NULL, NULL},   {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, job_dealloc}, {Py_tp_traverse, job_traverse},     {Py_tp_clear, job_clear},
-    {Py_tp_methods, pj_job_methods},     {Py_tp_getset, properties},         {Py_tp_doc, "A backend's job."},
+    {Py_tp_dealloc, job_dealloc},
+    {Py_tp_traverse, job_traverse},
+    {Py_tp_clear, job_clear},
+    {Py_tp_methods, pj_job_methods},
+    {Py_tp_getset, properties},
+    {Py_tp_doc, "A backend's job."},
     {0, NULL},
 };
 

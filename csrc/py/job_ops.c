@@ -25,9 +25,8 @@ static PyObject *contains(pj_job_object *self, PyObject *process) {
     if (!pj_job_enter_alone(self)) {
         return NULL;
     }
-    if (!pj_gate_enter(&pinned->gate)) {
+    if (!pj_process_enter(pinned)) {
         pj_gate_leave(&self->gate);
-        PyErr_SetString(PyExc_ValueError, "operation on a closed process handle");
         return NULL;
     }
     pj_error err;
@@ -119,7 +118,6 @@ static PyObject *job_kill(pj_job_object *self, PyObject *args) {
     pj_error err;
     pj_pids survivors = {0};
     int status = pj_job_kill_until(self, deadline, &survivors, &err, true);
-    pj_gate_leave(&self->gate);
     if (status < 0) {
         pj_pids_free(&survivors);
         return PyErr_Occurred() ? NULL : pj_raise(self->state, &err);
@@ -127,7 +125,18 @@ static PyObject *job_kill(pj_job_object *self, PyObject *args) {
     return pj_from_pids(&survivors);
 }
 
-/* What wait() and collect() have in common: slices of 50 ms, between which signals and close() are seen. */
+/* Whether close() found the exit status. In another thread it may still be about to. */
+static bool was_kept(pj_job_object *self, int *returncode) {
+    unsigned long closer;
+    while ((closer = atomic_load(&self->closer)) != 0 && closer != PyThread_get_thread_ident()) {
+        PJ_UNLOCKED(pj_sleep(PJ_MS));
+    }
+    *returncode = self->returncode;
+    return self->has_returncode;
+}
+
+/* What wait() and collect() have in common: slices of 50 ms, between which signals and close() are seen. Entered
+ * before; has left when it returns, since a signal handler may well close the job. */
 static int block(pj_job_object *self, pj_deadline deadline, int *returncode) {
     for (;;) {
         pj_error err;
@@ -135,6 +144,7 @@ static int block(pj_job_object *self, pj_deadline deadline, int *returncode) {
         pj_deadline slice = pj_earlier(deadline, pj_now() + 50 * PJ_MS);
         PJ_UNLOCKED(status = returncode ? self->backend->collect(self->job, slice, returncode, &err)
                                         : self->backend->wait(self->job, slice, &err));
+        pj_gate_leave(&self->gate);
         if (status < 0 && !pj_is_interrupt(&err)) {
             pj_raise(self->state, &err);
             return -1;
@@ -145,7 +155,10 @@ static int block(pj_job_object *self, pj_deadline deadline, int *returncode) {
         if (status == 0 || (status == 1 && slice == deadline)) {
             return status;
         }
-        if (pj_gate_is_shut(&self->gate)) {
+        if (!pj_gate_enter(&self->gate)) {
+            if (returncode && was_kept(self, returncode)) {
+                return 0;
+            }
             pj_job_refuse(self, "the job was closed meanwhile");
             return -1;
         }
@@ -159,7 +172,6 @@ static PyObject *job_wait(pj_job_object *self, PyObject *args) {
         return NULL;
     }
     int status = block(self, deadline, NULL);
-    pj_gate_leave(&self->gate);
     return status < 0 ? NULL : PyBool_FromLong(status == 0);
 }
 
@@ -173,15 +185,14 @@ static PyObject *collect(pj_job_object *self, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "the program is the caller's own child: os.waitpid()");
         return NULL;
     }
-    if (pj_gate_is_shut(&self->gate) && self->has_returncode) {
-        return PyLong_FromLong(self->returncode);
+    int returncode = 0;
+    if (pj_job_is_owner(self) && pj_gate_is_shut(&self->gate) && was_kept(self, &returncode)) {
+        return PyLong_FromLong(returncode);
     }
     if (!pj_job_enter_alone(self)) {
         return NULL;
     }
-    int returncode = 0;
     int status = block(self, deadline, &returncode);
-    pj_gate_leave(&self->gate);
     if (status == 1) {
         Py_RETURN_NONE;
     }
@@ -215,6 +226,7 @@ static PyObject *assign(pj_job_object *self, PyObject *process) {
         PyErr_SetString(PyExc_TypeError, "a Process is needed");
         return NULL;
     }
+    pj_process_object *pinned = (pj_process_object *)process;
     pj_error err;
     if (!self->backend->assign) {
         (void)pj_unsupported(&err, "this backend cannot move a running process into a job");
@@ -223,8 +235,13 @@ static PyObject *assign(pj_job_object *self, PyObject *process) {
     if (!pj_job_enter(self)) {
         return NULL;
     }
+    if (!pj_process_enter(pinned)) {
+        pj_job_leave(self);
+        return NULL;
+    }
     int status;
-    PJ_UNLOCKED(status = self->backend->assign(self->job, &((pj_process_object *)process)->process, &err));
+    PJ_UNLOCKED(status = self->backend->assign(self->job, &pinned->process, &err));
+    pj_gate_leave(&pinned->gate);
     pj_job_leave(self);
     if (status < 0) {
         return pj_raise(self->state, &err);

@@ -2,8 +2,9 @@
 
 #include "win/handle.h"
 
-/* In Windows' words less the full stop, as Python has it. OSError(errno, text, filename, winerror): Python derives errno and
- * the subclass from winerror, but for a process that is no more, which Windows has no error of its own for. */
+/* In Windows' words less the full stop, as Python has it. OSError(errno, text, filename, winerror): Python derives
+ * errno and the subclass from winerror, but for a process that is no more, which Windows has no error of its own for.
+ */
 PyObject *pj_os_error(int code, const char *call) {
     PyObject *type = code == PJ_E_GONE ? PyExc_ProcessLookupError : PyExc_OSError;
     int winerror = code == PJ_E_GONE ? ERROR_INVALID_PARAMETER : code;

@@ -67,7 +67,7 @@ static void process_dealloc(pj_process_object *self) {
     Py_DECREF(type);
 }
 
-static bool enter(pj_process_object *self) {
+bool pj_process_enter(pj_process_object *self) {
     if (pj_gate_enter(&self->gate)) {
         return true;
     }
@@ -77,7 +77,7 @@ static bool enter(pj_process_object *self) {
 
 static PyObject *is_alive(pj_process_object *self, PyObject *unused) {
     (void)unused;
-    if (!enter(self)) {
+    if (!pj_process_enter(self)) {
         return NULL;
     }
     pj_error err;
@@ -90,7 +90,7 @@ static PyObject *is_alive(pj_process_object *self, PyObject *unused) {
 
 static PyObject *send_signal(pj_process_object *self, PyObject *args) {
     int sig;
-    if (!PyArg_ParseTuple(args, "i", &sig) || !enter(self)) {
+    if (!PyArg_ParseTuple(args, "i", &sig) || !pj_process_enter(self)) {
         return NULL;
     }
     pj_error err;
@@ -103,13 +103,15 @@ static PyObject *send_signal(pj_process_object *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* In slices, so that Ctrl-C is seen in time, and on Windows at all. */
+/* In slices, so that Ctrl-C is seen in time, and on Windows at all. Entered before; has left when it returns, since a
+ * signal handler may well close the handle. */
 static int wait_sliced(pj_process_object *self, pj_deadline deadline, int *code, bool *known) {
     for (;;) {
         pj_error err;
         int status;
         pj_deadline slice = pj_earlier(deadline, pj_now() + 100 * PJ_MS);
         PJ_UNLOCKED(status = pj_process_wait(&self->process, slice, code, known, &err));
+        pj_gate_leave(&self->gate);
         if (status < 0 && !pj_is_interrupt(&err)) {
             pj_raise(self->state, &err);
             return -1;
@@ -120,8 +122,7 @@ static int wait_sliced(pj_process_object *self, pj_deadline deadline, int *code,
         if (status == 0 || (status == 1 && slice == deadline)) {
             return status;
         }
-        if (pj_gate_is_shut(&self->gate)) {
-            PyErr_SetString(PyExc_ValueError, "the process handle was closed meanwhile");
+        if (!pj_process_enter(self)) {
             return -1;
         }
     }
@@ -130,13 +131,12 @@ static int wait_sliced(pj_process_object *self, pj_deadline deadline, int *code,
 static PyObject *wait_ended(pj_process_object *self, PyObject *args) {
     PyObject *timeout = Py_None;
     pj_deadline deadline;
-    if (!PyArg_ParseTuple(args, "|O", &timeout) || !pj_to_deadline(timeout, &deadline) || !enter(self)) {
+    if (!PyArg_ParseTuple(args, "|O", &timeout) || !pj_to_deadline(timeout, &deadline) || !pj_process_enter(self)) {
         return NULL;
     }
     int code = 0;
     bool known = false;
     int status = wait_sliced(self, deadline, &code, &known);
-    pj_gate_leave(&self->gate);
     if (status < 0) {
         return NULL;
     }
@@ -156,7 +156,7 @@ static PyObject *close_handle(pj_process_object *self, PyObject *unused) {
 
 static PyObject *children(pj_process_object *self, PyObject *args) {
     int recursive;
-    if (!PyArg_ParseTuple(args, "p", &recursive) || !enter(self)) {
+    if (!PyArg_ParseTuple(args, "p", &recursive) || !pj_process_enter(self)) {
         return NULL;
     }
     pj_error err;
@@ -178,7 +178,8 @@ static PyObject *kill_tree(pj_process_object *self, PyObject *args) {
     int include_root;
     PyObject *timeout;
     pj_deadline deadline;
-    if (!PyArg_ParseTuple(args, "pO", &include_root, &timeout) || !pj_to_deadline(timeout, &deadline) || !enter(self)) {
+    if (!PyArg_ParseTuple(args, "pO", &include_root, &timeout) || !pj_to_deadline(timeout, &deadline) ||
+        !pj_process_enter(self)) {
         return NULL;
     }
     pj_error err;
@@ -186,11 +187,11 @@ static PyObject *kill_tree(pj_process_object *self, PyObject *args) {
     int status;
     for (;;) {
         PJ_UNLOCKED(status = pj_kill_tree(&self->process, include_root, deadline, &killed, &survivors, &err));
-        if (status >= 0 || !pj_is_interrupt(&err) || PyErr_CheckSignals() < 0) {
+        pj_gate_leave(&self->gate);
+        if (status >= 0 || !pj_is_interrupt(&err) || PyErr_CheckSignals() < 0 || !pj_process_enter(self)) {
             break;
         }
     }
-    pj_gate_leave(&self->gate);
     if (status < 0) {
         pj_pids_free(&killed);
         pj_pids_free(&survivors);
@@ -227,22 +228,28 @@ static PyObject *get_pinned(pj_process_object *self, void *unused) {
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
-    {"is_alive", METHOD(is_alive), METH_NOARGS, NULL},      {"send_signal", METHOD(send_signal), METH_VARARGS, NULL},
-    {"wait", METHOD(wait_ended), METH_VARARGS, NULL},       {"close", METHOD(close_handle), METH_NOARGS, NULL},
-    {"children", METHOD(children), METH_VARARGS, NULL},     {"kill_tree", METHOD(kill_tree), METH_VARARGS, NULL},
+    {"is_alive", METHOD(is_alive), METH_NOARGS, NULL},
+    {"send_signal", METHOD(send_signal), METH_VARARGS, NULL},
+    {"wait", METHOD(wait_ended), METH_VARARGS, NULL},
+    {"close", METHOD(close_handle), METH_NOARGS, NULL},
+    {"children", METHOD(children), METH_VARARGS, NULL},
+    {"kill_tree", METHOD(kill_tree), METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef properties[] = {
-    {"pid", (getter)get_pid, NULL, NULL, NULL},           {"create_time", (getter)get_create_time, NULL, NULL, NULL},
-    {"identity", (getter)get_identity, NULL, NULL, NULL}, {"pinned", (getter)get_pinned, NULL, NULL, NULL},
+    {"pid", (getter)get_pid, NULL, NULL, NULL},
+    {"create_time", (getter)get_create_time, NULL, NULL, NULL},
+    {"identity", (getter)get_identity, NULL, NULL, NULL},
+    {"pinned", (getter)get_pinned, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, process_new},         {Py_tp_dealloc, process_dealloc}, {Py_tp_traverse, process_traverse},
-    {Py_tp_clear, process_clear},     {Py_tp_methods, methods},         {Py_tp_getset, properties},
-    {Py_tp_doc, "A pinned process."}, {0, NULL},
+    {Py_tp_new, process_new},           {Py_tp_dealloc, process_dealloc},
+    {Py_tp_traverse, process_traverse}, {Py_tp_clear, process_clear},
+    {Py_tp_methods, methods},           {Py_tp_getset, properties},
+    {Py_tp_doc, "A pinned process."},   {0, NULL},
 };
 
 PyType_Spec pj_process_spec = {

@@ -1,4 +1,5 @@
-/* Job.spawn() on POSIX: arguments to a pj_spec, the start without the GIL, and the same in three steps for preexec_fn. */
+/* Job.spawn() on POSIX: arguments to a pj_spec, the start without the GIL, and the same in three steps for preexec_fn.
+ */
 #include "state.h"
 
 #include <errno.h>

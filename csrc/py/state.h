@@ -8,7 +8,8 @@
 
 #include "core/backend.h"
 
-/* Headers of 3.12 take None for immortal even where the limited API's floor is older: on 3.10 that loses a reference. */
+/* Headers of 3.12 take None for immortal even where the limited API's floor is older: on 3.10 that loses a reference.
+ */
 #undef Py_RETURN_NONE
 #define Py_RETURN_NONE return Py_NewRef(Py_None)
 #undef Py_RETURN_TRUE
@@ -55,15 +56,15 @@ static inline bool pj_gate_shut(pj_gate *gate) {
 void pj_gate_drain(pj_gate *gate);
 
 typedef struct pj_job_object {
-    PyObject_HEAD
-    PyObject *module;
+    PyObject_HEAD PyObject *module;
     pj_state *state;
     struct pj_job_object *parent; /* owned, or NULL */
     const pj_backend *backend;
     pj_job *job; /* NULL once let go */
     pj_gate gate;
-    unsigned forks;     /* pj_state.forks when it was made: the owner is who made it */
-    pj_process program; /* pinned by spawn(), where the backend does so */
+    atomic_ulong closer; /* the thread that is in close(), until it has let go; 0: none */
+    unsigned forks;      /* pj_state.forks when it was made: the owner is who made it */
+    pj_process program;  /* pinned by spawn(), where the backend does so */
     bool has_program;
     int returncode; /* of the program, kept by close() for a later collect() */
     bool has_returncode;
@@ -72,8 +73,7 @@ typedef struct pj_job_object {
 } pj_job_object;
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *module;
+    PyObject_HEAD PyObject *module;
     pj_state *state;
     pj_process process;
     pj_gate gate;
@@ -86,7 +86,8 @@ extern PyMethodDef pj_spawn_methods[]; /* spawn_posix.c, spawn_win.c: module.c a
 PyObject *pj_job_create(PyObject *type, PyObject *args);
 PyObject *pj_job_open(PyObject *type, PyObject *args);
 
-/* job.c. Entering fails with ClosedError set. pj_job_enter() enters the jobs around, too: for whatever brings somebody in. */
+/* job.c. Entering fails with ClosedError set. pj_job_enter() enters the jobs around, too: for whatever brings somebody
+ * in. */
 bool pj_job_enter_alone(pj_job_object *self);
 bool pj_job_enter(pj_job_object *self);
 void pj_job_leave(pj_job_object *self);
@@ -94,15 +95,18 @@ bool pj_job_is_owner(const pj_job_object *self);
 bool pj_job_refuse(pj_job_object *self, const char *why); /* sets ClosedError, returns false */
 PyObject *pj_job_close(pj_job_object *self, PyObject *args);
 
-/* Kills in slices. 0 and 1 as backend.kill(); -1 with *err filled or, interrupted, with a Python exception. */
-int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool stop_when_shut);
+/* Kills in slices. 0 and 1 as backend.kill(); -1 with *err filled or, interrupted, with a Python exception. `inside`:
+ * entered before; has left when it returns, 0 also when the job was closed meanwhile, since close() goes on with it. */
+int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool inside);
 
+bool pj_process_enter(pj_process_object *self);                  /* false with ValueError: the handle is closed */
 PyObject *pj_process_wrap(PyObject *module, pj_process *stolen); /* closes it on failure */
 
 /* convert.c */
 bool pj_to_deadline(PyObject *timeout, pj_deadline *out); /* None or seconds; false with an exception */
 PyObject *pj_from_pids(pj_pids *stolen);                  /* frees the list */
-bool pj_to_strings(PyObject *sequence, char ***out);      /* of bytes, ends with NULL, one block to PyMem_Free(); NULs refused */
+bool pj_to_strings(PyObject *sequence,
+                   char ***out); /* of bytes, ends with NULL, one block to PyMem_Free(); NULs refused */
 
 /* raise.c: returns NULL, so that a caller can write `return pj_raise(state, &err);`. */
 PyObject *pj_raise(pj_state *state, const pj_error *err);

@@ -175,3 +175,14 @@ def test_a_thread_is_no_process(backend):
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.needs("assign")
+def test_a_closed_handle_is_refused(backend):
+    with backend.job() as job, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        handle = pyjob.ProcessHandle(process)
+        handle.close()
+        with pytest.raises(ValueError, match="closed"):
+            job.assign(handle)
+        assert process.pid not in job
+        process.kill()

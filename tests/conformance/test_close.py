@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import pyjob
 from helpers.operations import OPERATIONS
-from helpers.procs import DEADLINE, eventually
+from helpers.procs import DEADLINE, Identity, eventually
 from helpers.tree import chain
 
 
@@ -101,3 +102,18 @@ def test_the_exit_status_is_known_after_the_private_jobs_close(backend):
     eventually(lambda: not process.job.pids())
     process.job.close()
     assert process.wait(30) == 7
+
+
+def test_a_second_close_returns_when_the_first_is_done(backend):
+    job = backend.job()
+    members = [job.popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(8)]
+    members_then = [Identity.of(pid) for pid in job.pids()]
+    first = threading.Thread(target=job.close)
+    first.start()
+    job.close()
+    seen = [one for one in members_then if one.alive()]
+    first.join()
+    assert seen == []
+    for member in members:
+        with member:
+            member.wait(30)

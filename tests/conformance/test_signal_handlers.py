@@ -1,0 +1,47 @@
+"""A signal handler may close what the interrupted thread waits for."""
+
+import signal
+import sys
+
+import pytest
+
+import pyjob
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no timer that raises a signal there")
+
+
+@pytest.fixture
+def soon():
+    """Calls a function in a signal handler, a moment later."""
+    former = signal.getsignal(signal.SIGALRM)
+
+    def arm(function):
+        signal.signal(signal.SIGALRM, lambda *_: function())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+    yield arm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, former)
+
+
+def test_close_in_a_handler_wakes_wait(backend, soon):
+    job = backend.job()
+    with job.popen(["sleep", "600"]):
+        soon(job.close)
+        with pytest.raises(pyjob.JobClosedError):
+            job.wait(60)
+
+
+def test_close_of_the_private_job_in_a_handler_ends_the_wait_for_the_program(backend, soon):
+    process = backend.popen(["sleep", "600"])
+    soon(process.job.close)
+    assert process.wait(60) == -signal.SIGKILL
+
+
+def test_close_of_a_handle_in_a_handler_wakes_its_wait(backend, soon):
+    with backend.popen(["sleep", "600"]) as process:
+        handle = pyjob.ProcessHandle(process)
+        soon(handle.close)
+        with pytest.raises(ValueError, match="closed"):
+            handle.wait(60)
+        process.kill()
