@@ -229,3 +229,12 @@ def guards_of(pid: int) -> list[Seen]:
         return False
 
     return [one for one in processes() if one.comm == "pyjob-guard" and one.state not in "ZX" and watches(one)]
+
+
+def pidfds() -> bool:
+    """Whether the kernel gives pidfds: it may be too old, or a filter (helpers/filtered.py) may refuse them."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
