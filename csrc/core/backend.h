@@ -13,7 +13,8 @@
 
 #include "core/process.h"
 
-enum { /* bits of pj_probe.guarantees, and of pj_job.denied */
+/* Bits of pj_probe.guarantees, and of pj_job.denied. */
+enum {
     PJ_INHERITED = 1 << 0,
     PJ_ESCAPE_PROOF = 1 << 1,
     PJ_DIES_WITH_OWNER = 1 << 2,
@@ -65,12 +66,13 @@ typedef struct {
     char help[256]; /* what would help, or "" */
 } pj_probe;
 
-/* What a platform keeps for the whole process (cgroup: the owner's root, its guard, the pool of leaves). The binding makes
- * one per module and passes it to create(); NULL where a platform needs none. pj_platform_free() only closes and frees. */
+/* What a platform keeps for the whole process (cgroup: the owner's root, its guard, the pool of leaves). The binding
+ * makes one per module and passes it to create(); NULL where a platform needs none. pj_platform_free() only closes and
+ * frees. */
 typedef struct pj_platform pj_platform;
 pj_platform *pj_platform_new(void); /* NULL: out of memory */
 void pj_platform_free(pj_platform *platform);
-void pj_platform_forked(pj_platform *platform); /* in a forked child: forget the parent's root and guard, take no lock */
+void pj_platform_forked(pj_platform *platform); /* in a forked child: forgets the parent's, lockless */
 
 typedef struct {
     pj_platform *platform;
@@ -100,9 +102,9 @@ struct pj_backend {
     /* Starts a program that is a member from its first instruction. 0 with child_errno set: refused in the child. */
     int (*spawn)(pj_job *job, const pj_spec *spec, pj_child *out, pj_error *err);
 
-    /* Only without PJ_OWN_CHILD, for preexec_fn: spawn() in three steps. The owner prepares; a grandchild that it forked
-     * calls exec(), which forks again: the grandchild becomes the guard, and what returns, with 0 (else an errno), is its
-     * child, which goes on to be the program; the owner finishes, with spawn()'s result. */
+    /* Only without PJ_OWN_CHILD, for preexec_fn: spawn() in three steps. The owner prepares; a grandchild that it
+     * forked calls exec(), which forks again: the grandchild becomes the guard, and what returns, with 0 (else an
+     * errno), is its child, which goes on to be the program; the owner finishes, with spawn()'s result. */
     int (*prepare)(pj_job *job, const pj_spec *spec, pj_error *err);
     int (*exec)(pj_job *job);
     int (*finish)(pj_job *job, pj_child *out, pj_error *err);
@@ -124,26 +126,28 @@ struct pj_backend {
      * Whom we may not signal is passed over. */
     int (*signal)(pj_job *job, int sig, pj_error *err);
 
-    /* Ends every member but the caller. 0: they are dead; 1: the deadline passed, *survivors names who is left. A deadline
-     * that has passed already still means one whole attempt, without waiting. Can be called again. */
+    /* Ends every member but the caller. 0: they are dead; 1: the deadline passed, *survivors names who is left. A
+     * deadline that has passed already still means one whole attempt, without waiting. Can be called again. */
     int (*kill)(pj_job *job, pj_deadline deadline, pj_pids *survivors, pj_error *err);
 
     /* 0: no member but the caller lives; 1: the deadline passed. */
     int (*wait)(pj_job *job, pj_deadline deadline, pj_error *err);
 
     /* NULL where the caller may reap the program by itself. The exit status of the program that spawn() started, as
-     * Popen.returncode. After it the PID may be recycled. 0: collected (again and again the same); 1: the deadline passed. ECHILD: nobody knows. */
+     * Popen.returncode. After it the PID may be recycled. 0: collected (again and again the same); 1: the deadline
+     * passed. ECHILD: nobody knows. */
     int (*collect)(pj_job *job, pj_deadline deadline, int *returncode, pj_error *err);
 
     /* The members live on without owner and guard; sets keep. */
     int (*release)(pj_job *job, pj_error *err);
 
     /* Lets go, without killing (the caller did, if it wanted to): a caller inside returns to its former place where the
-     * system allows; what the job has in the system is removed, now or, while members live, later. Ends with pj_job_unref(). */
+     * system allows; what the job has in the system is removed, now or, while members live, later. Ends with
+     * pj_job_unref(). */
     void (*close)(pj_job *job);
 
-    /* In a forked child, or at the end of the interpreter: closes descriptors, frees, touches nothing else, takes no lock.
-     * Ends with pj_job_unref(). */
+    /* In a forked child, or at the end of the interpreter: closes descriptors, frees, touches nothing else, takes no
+     * lock. Ends with pj_job_unref(). */
     void (*abandon)(pj_job *job);
 };
 

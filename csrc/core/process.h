@@ -38,9 +38,10 @@ int pj_process_created(const pj_process *process, double *seconds, pj_error *err
 /* Living children by parent PID, sorted. A child older than its parent is no child (a recycled parent PID). */
 int pj_children(pj_pid pid, bool recursive, pj_pids *out, pj_error *err);
 
-/* Ends all that is connected with `root` when reached: stop, scan, until a pass finds nobody new; then SIGKILL, children
- * first. Never the caller (unless it is the root: then last of all) nor an ancestor of the caller that is not the root.
- * 0: all dead; 1: the deadline passed, *survivors names who is left. *killed: whom we ended, root included. */
+/* Ends all that is connected with `root` when reached: stop, scan, until a pass finds nobody new; then SIGKILL,
+ * children first. Never the caller (unless it is the root: then last of all) nor an ancestor of the caller that is not
+ * the root. 0: all dead; 1: the deadline passed, *survivors names who is left. *killed: whom we ended, root included.
+ */
 int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
                  pj_error *err);
 

@@ -90,10 +90,8 @@ static int set_standard_streams(const pj_spec *spec) {
 }
 
 static void reset_signals(const pj_spec *spec) {
-    static const int pythons[] = {
-        SIGPIPE,
-        SIGXFSZ, /* and SIGXFZ, which no system has any more */
-    };
+    /* CPython has SIGXFZ, too, which no system has any more. */
+    static const int pythons[] = {SIGPIPE, SIGXFSZ};
     const struct sigaction standard = {.sa_handler = SIG_DFL};
     for (int sig = 1; sig < pj_signal_end; sig++) {
         struct sigaction now;

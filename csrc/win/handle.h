@@ -16,8 +16,8 @@ enum {
     PJ_SIGKILL = 9,     /* Windows' <signal.h> has SIGTERM (15) only */
     PJ_EXIT_KILLED = 1, /* of whom a job ends: the exit code that Popen.kill() of the stock gives. Whom a
                          * signal ends has the signal's number, as with os.kill() */
-    /* A process that is no more. OpenProcess() says ERROR_INVALID_PARAMETER of a PID that nobody has; told apart here, by the
-     * bit that is left to applications, from the same code of any other call. */
+    /* A process that is no more. OpenProcess() says ERROR_INVALID_PARAMETER of a PID that nobody has; told apart here,
+     * by the bit that is left to applications, from the same code of any other call. */
     PJ_E_GONE = 0x20000000 | ERROR_INVALID_PARAMETER,
 };
 

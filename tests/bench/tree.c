@@ -1,6 +1,6 @@
 /*
- * tree SHAPE SIZE: a tree of SIZE processes that do nothing, and the cheapest there are. SHAPE is wide (all are children
- * of the root), deep (each has one child) or mixed (each has up to four).
+ * tree SHAPE SIZE: a tree of SIZE processes that do nothing, and the cheapest there are. SHAPE is wide (all are
+ * children of the root), deep (each has one child) or mixed (each has up to four).
  *
  * Each writes one byte to standard output when it is there and keeps that open: who reads knows by SIZE bytes that all
  * are there, and by end of file that all have ended. They share a process group that the root leads. The root ends all

@@ -17,6 +17,7 @@ import sys
 import textwrap
 
 import pytest
+
 from helpers.procs import DEADLINE
 from helpers.tree import chain
 

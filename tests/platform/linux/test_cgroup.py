@@ -308,7 +308,9 @@ def test_the_guard_never_shows_up_in_wait(owners):
 def test_leaves_are_below_the_callers_own_group():
     with pyjob.Job(backend="cgroup") as job:
         program = job.popen(IDLE)
-        assert where(program.pid).startswith(where().rstrip("/") + f"/pyjob-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}-")
+        assert where(program.pid).startswith(
+            where().rstrip("/") + f"/pyjob-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}-"
+        )
         job.kill()
         program.wait(DEADLINE)
 
@@ -363,7 +365,9 @@ def test_members_may_have_groups_of_their_own(folder):
     with pyjob.Job(backend="cgroup") as job:
         program = job.popen(IDLE)
         (root,) = roots_of(os.getpid())
-        leaf = next(one for one in root.rglob("job-*") if (one / "cgroup.procs").read_text().split() == [str(program.pid)])
+        leaf = next(
+            one for one in root.rglob("job-*") if (one / "cgroup.procs").read_text().split() == [str(program.pid)]
+        )
         deep = leaf.joinpath(*["x"] * 20)
         deep.mkdir(parents=True)
         (deep / "cgroup.procs").write_text(str(program.pid))
@@ -509,7 +513,7 @@ def test_unprivileged_in_a_delegated_group(nobody):
 @pytest.mark.root
 @pytest.mark.tool("setpriv")
 def test_unprivileged_in_roots_group_it_says_what_would_help(nobody):
-    script = "import pyjob; i = next(b for b in pyjob.backends() if b.name == 'cgroup'); print(i.available, i.why, i.help, sep='|')"
+    script = "import pyjob; i, *_ = pyjob.backends(); assert i.name == 'cgroup'; print(i.available, i.why, i.help, sep='|')"
     done = subprocess.run([*nobody, script], capture_output=True, text=True, timeout=60, cwd="/")
     available, why, cure = done.stdout.strip().split("|")
     home = own_cgroup()
@@ -534,7 +538,7 @@ def test_starts_from_many_threads_at_once():
 @pytest.mark.root
 @pytest.mark.tool("unshare")
 def test_what_a_pid_namespace_left_is_swept(owners):
-    """The guard of an owner that is PID 1 of a container is killed with it; nobody else can tell whether PID 1 lives."""
+    """The guard of a container's PID 1 is killed with it, and nobody else can tell whether that PID 1 lives."""
     script = "import pyjob; job = pyjob.Job(backend='cgroup'); job.popen(['sleep', '300']); import os; os._exit(0)"
     subprocess.run(["unshare", "-pf", "--mount-proc", sys.executable, "-c", script], check=True, timeout=60)
     home = own_cgroup()

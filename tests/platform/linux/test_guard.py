@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.procs import DEADLINE, Identity, eventually
 
 import pyjob
+from helpers.procs import DEADLINE, Identity, eventually
 from pyjob._guard import PATH
 
 MOST_KIB = 64

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import pyjob
 from helpers.procs import DEADLINE, Identity, alive, eventually
 from helpers.tree import chain
 from helpers.under_test import Backend
-
-import pyjob
 
 SLEEP = ["sleep", "1000"]
 SUBREAPER = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"  # PR_SET_CHILD_SUBREAPER
