@@ -22,7 +22,10 @@ SECONDS = 20.0  # for guards and reapers to finish
 
 
 class _Mallinfo2(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_size_t) for name in "arena o s h hblkhd us fs uordblks fordblks keep".split())
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in ["arena", "o", "s", "h", "hblkhd", "us", "fs", "uordblks", "fordblks", "keep"]
+    )
 
 
 def malloc_bytes() -> int:

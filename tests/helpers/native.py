@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(os.environ.get("PYJOB_SOURCE", Path(__file__).resolve().parents[2]))
 NATIVE = SOURCE / "tests/native"
-FLAGS = "-std=c11 -D_GNU_SOURCE -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Werror -pthread".split()
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread"]
 # What runs in a child on the caller's stack, and leaves it by exec, would leave the sanitizers' marks on it.
 PLAIN = ("posix/child.c", "linux/guard.c")
 
