@@ -10,7 +10,7 @@ import time
 import pytest
 
 import pyjob
-from helpers.procs import DEADLINE, Identity, alive, eventually, processes
+from helpers.procs import DEADLINE, Identity, alive, eventually, processes, start_time
 from helpers.tree import chain, node
 
 LINUX = sys.platform.startswith("linux")
@@ -296,8 +296,11 @@ def test_init_is_refused(bystander):
 def test_nobody():
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait(DEADLINE)
-    with pytest.raises(ProcessLookupError if POSIX else OSError):
-        pyjob.kill_tree(process.pid)
+    pid = process.pid
+    del process  # on Windows its handle keeps the PID
+    eventually(lambda: start_time(pid) is None)
+    with pytest.raises(ProcessLookupError):
+        pyjob.kill_tree(pid)
 
 
 @pytest.mark.skipif(not POSIX, reason="zombies")

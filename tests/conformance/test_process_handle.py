@@ -10,7 +10,7 @@ import time
 import pytest
 
 import pyjob
-from helpers.procs import DEADLINE, eventually, pidfds, processes
+from helpers.procs import DEADLINE, eventually, pidfds, processes, start_time
 from helpers.tree import chain, node
 
 POSIX = os.name == "posix"
@@ -39,7 +39,10 @@ def unused_pid():
     """One that nobody had lately: just collected."""
     process = leaver("")
     process.wait(DEADLINE)
-    return process.pid
+    pid = process.pid
+    del process  # on Windows its handle keeps the PID
+    eventually(lambda: start_time(pid) is None)
+    return pid
 
 
 # ---- life
