@@ -38,7 +38,7 @@ NOBODY = 65534
 STRICT = bool(os.environ.get("PYJOB_REQUIRE_ALL"))
 CI = bool(os.environ.get("CI"))
 AT_A_TIME = 2
-LANE_SECONDS = 25 * 60
+LANE_SECONDS = 45 * 60
 PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
 NOT_HERE = ("windows", "bench", "helpers")  # has a lane or a command of its own
 
@@ -57,14 +57,11 @@ class Lane:
 
     @property
     def counts(self) -> Counter[str]:
-        """The last line of pytest's report, taken apart."""
+        """The last line of each report of pytest, taken apart."""
         found: Counter[str] = Counter()
-        for line in reversed(self.text.splitlines()):
-            parts = re.findall(r"(\d+) (passed|failed|errors?|skipped|rerun|xfailed|deselected)\b", line)
-            if parts and " in " in line:
-                for number, word in parts:
-                    found[word.removesuffix("s") if word.startswith("error") else word] += int(number)
-                break
+        for line in re.findall(r"^(\d+ [a-z]+\b.*) in [\d.]+s\b.*$", self.text, re.M):
+            for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped|rerun|xfailed|deselected)\b", line):
+                found[word.removesuffix("s") if word.startswith("error") else word] += int(number)
         return found
 
     @property
