@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from . import _native
+from . import _guard, _native
 from ._request import Request
 from .errors import translated
 
@@ -248,7 +248,9 @@ def as_stock(error: OSError) -> OSError:
     call = getattr(error, "call", None)
     if call is None or error.errno is None:
         return error
-    plain = OSError(error.errno, os.strerror(error.errno))
+    text = os.strerror(error.errno)
+    # Whether the program can be executed is told otherwise: this is about the guard.
+    plain = OSError(error.errno, text, _guard.PATH) if call.startswith("execve") else OSError(error.errno, text)
     plain.call = call  # type: ignore[attr-defined]
     return plain
 

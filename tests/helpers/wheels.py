@@ -1,0 +1,38 @@
+"""Builds wheels with what the test environment has, for the tests in packaging/."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SINCE = "1700000000"  # SOURCE_DATE_EPOCH
+
+
+def call(*command: object, cwd: Path, **more: str) -> str:
+    env = {**os.environ, "SOURCE_DATE_EPOCH": SINCE, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **more}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+def build_wheel(folder: Path, out: Path) -> Path:
+    call(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        out,
+        folder,
+        cwd=out.parent,
+    )
+    (wheel,) = out.glob("*.whl")
+    return wheel

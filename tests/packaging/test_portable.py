@@ -1,0 +1,83 @@
+"""The sources compile, link and run for the oldest C library that wheels promise, and for musl: with zig's compiler."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.wheels import call
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about Linux' C libraries"),
+    pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="zig is asked for two architectures"),
+]
+pytest.importorskip("ziglang", reason="needs ziglang")
+
+
+@pytest.fixture(scope="module")
+def build(source, tmp_path_factory):
+    """build("gnu.2.17"): the folder with pyjob made by setup.py with zig as the compiler."""
+    cache = tmp_path_factory.mktemp("zig")
+
+    def make(libc):
+        folder = tmp_path_factory.mktemp(libc)
+        shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("build"))
+        compiler = f"{sys.executable} -m ziglang cc -target {platform.machine()}-linux-{libc}"
+        command = [
+            "setup.py",
+            "-q",
+            "build_py",
+            "build_ext",
+            "--build-lib",
+            folder / "lib",
+            "--build-temp",
+            folder / "temp",
+        ]
+        call(
+            sys.executable, *command, cwd=folder / "source", CC=compiler, CFLAGS="-O1", ZIG_GLOBAL_CACHE_DIR=str(cache),
+            ZIG_LOCAL_CACHE_DIR=str(cache)
+        )  # fmt: skip
+        if not (folder / "lib" / "pyjob" / "__init__.py").exists():
+            for one in (source / "pyjob").glob("*.py"):
+                shutil.copy(one, folder / "lib" / "pyjob")
+        return folder / "lib"
+
+    return make
+
+
+def needed(path):
+    told = subprocess.run(["readelf", "-W", "-d", "-V", path], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"NEEDED.*\[(.*)\]", told)), {
+        tuple(map(int, one.split("."))) for one in re.findall(r"GLIBC_([\d.]+)", told)
+    }
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.tool("readelf")
+def test_glibc_2_17(build):
+    lib = build("gnu.2.17")
+    (extension,) = (lib / "pyjob").glob("_native*.so")
+    libraries, versions = needed(extension)
+    assert {one.split(".")[0] for one in libraries} <= {"libc", "libpthread", "librt", "libdl"}
+    assert versions
+    assert max(versions) <= (2, 17)
+    assert needed(lib / "pyjob" / "pyjob-guard") == (set(), set())
+    contained = Path(__file__).resolve().parent / "contained.py"
+    assert "process-group" in call(sys.executable, contained, lib / "pyjob", cwd=lib, PYTHONPATH=str(lib))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.tool("readelf")
+def test_musl(build):
+    lib = build("musl")
+    (extension,) = (lib / "pyjob").glob("_native*.so")
+    libraries, versions = needed(extension)
+    assert libraries <= {"libc.so", f"libc.musl-{platform.machine()}.so.1"}
+    assert not versions
+    assert needed(lib / "pyjob" / "pyjob-guard") == (set(), set())
