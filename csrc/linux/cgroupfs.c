@@ -100,11 +100,13 @@ bool pj_parse_mount(const char *text, size_t length, pj_mount *out) {
     return true;
 }
 
+static size_t without_slash(const char *path) {
+    size_t length = strlen(path);
+    return length > 0 && path[length - 1] == '/' ? length - 1 : length; /* the root of the hierarchy */
+}
+
 bool pj_path_is_below(const char *path, size_t size, const char *around) {
-    size_t length = strlen(around);
-    if (length > 0 && around[length - 1] == '/') { /* the root of the hierarchy */
-        length--;
-    }
+    size_t length = without_slash(around);
     return size >= length && memcmp(path, around, length) == 0 && (size == length || path[length] == '/');
 }
 
@@ -121,7 +123,7 @@ bool pj_mount_place(const pj_mount *mount, const char *path, char *out, size_t r
     if (!pj_path_is_below(path, strlen(path), mount->root)) {
         return false;
     }
-    const char *rest = path + (strcmp(mount->root, "/") == 0 ? 0 : strlen(mount->root));
+    const char *rest = path + without_slash(mount->root);
     if (goes_up(rest)) { /* outside our cgroup namespace, which has no name for it */
         return false;
     }

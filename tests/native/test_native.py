@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.leftovers import own_cgroup
+from helpers.leftovers import LINUX, own_cgroup
 from helpers.native import NATIVE, Library, run_apart
 from helpers.procs import eventually
 from helpers.under_test import Backend
 from pyjob._guard import PATH
 
 pytestmark = [
+    pytest.mark.skipif(not LINUX, reason="what these build is for Linux"),
     pytest.mark.skipif(not NATIVE.is_dir(), reason="no sources here (PYJOB_SOURCE)"),
     pytest.mark.tool("cc", "ar"),
     pytest.mark.timeout(300),

@@ -96,6 +96,8 @@ static void places(void) {
     CHECK(place("/", "/sys", "/a/..b/...", "/sys/a/..b/..."));
     CHECK(place("/..", "/sys", "/../a", "/sys/a")); /* mounted in the namespace around ours */
     CHECK(!place("/..", "/sys", "/", "/sys"));
+    CHECK(place("/a/", "/sys", "/a", "/sys")); /* the kernel writes no such root; nothing beyond the path is read */
+    CHECK(place("/a/", "/sys", "/a/b", "/sys/b"));
     CHECK(!place("/", "/sys", "/0123456789012345678901234567890123456789012345678901234567890", ""));
 }
 
