@@ -93,7 +93,8 @@ def test_the_fuzzer_finds(harness: Callable[[str], Path], folder: Path) -> None:
     source.write_text(
         '#include "fuzz.h"\n'
         "int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {\n"
-        "    return size > 2 && data[0] == 'p' && data[1] == 'j' && data[2] == '(' ? 0 * *(volatile const uint8_t *)(data + size) : 0;\n}\n"
+        "    const volatile uint8_t *end = data + size;\n"
+        "    return size > 2 && data[0] == 'p' && data[1] == 'j' && data[2] == '(' ? 0 * *end : 0;\n}\n"
     )
     with pytest.raises(AssertionError, match="heap-buffer-overflow"):
         run(build(folder / "fault", source), folder, "-max_total_time=60")
