@@ -20,10 +20,6 @@ from helpers.procs import DEADLINE, Identity  # noqa: E402
 from helpers.tree import Node, Tree, node  # noqa: E402
 from helpers.under_test import CHOSEN, STRICT, Backend  # noqa: E402
 
-# These import what Windows has not (termios, resource); their promises are tested in windows/ there.
-if sys.platform == "win32":
-    collect_ignore = [f"conformance/test_{name}.py" for name in ("bad_arguments_popen", "popen", "preexec")]
-
 if "PYTEST_XDIST_WORKER" in os.environ:  # it inherited the token of all, and would end what the other one starts
     os.environ[TOKEN] = f"{os.environ[TOKEN]}-{os.environ['PYTEST_XDIST_WORKER']}"
 

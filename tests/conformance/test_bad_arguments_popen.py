@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 
 import pyjob
+
+resource = pytest.importorskip("resource")  # these are for POSIX; tests/conformance/test_run_anywhere.py is not
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 

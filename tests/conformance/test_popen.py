@@ -6,8 +6,6 @@ import asyncio
 import gc
 import inspect
 import os
-import pty
-import resource
 import select
 import signal
 import subprocess
@@ -22,6 +20,9 @@ import pytest
 
 import pyjob
 from helpers.procs import DEADLINE, Identity, alive, eventually
+
+pty = pytest.importorskip("pty")  # these are for POSIX; tests/conformance/test_run_anywhere.py is not
+resource = pytest.importorskip("resource")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX programs")
 

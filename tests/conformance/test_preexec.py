@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 
 from helpers.procs import DEADLINE, alive
+
+resource = pytest.importorskip("resource")  # these are for POSIX; tests/conformance/test_run_anywhere.py is not
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 

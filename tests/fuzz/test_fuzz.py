@@ -19,7 +19,7 @@ from helpers.under_test import STRICT
 
 HERE = Path(__file__).resolve().parent
 SECONDS = int(os.environ.get("PYJOB_FUZZ_SECONDS") or 5)
-FLAGS = "-std=c11 -D_GNU_SOURCE -g -O1 -fno-omit-frame-pointer -Wall -Wextra -Werror".split()
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"]
 FUZZER = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 SOURCES = {
     "stat": ["linux/procfs.c", "posix/clock.c"],
