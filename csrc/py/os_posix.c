@@ -4,9 +4,8 @@
 #include <string.h>
 
 PyObject *pj_os_error(int code, const char *call) {
-    char text[256];
-    PyOS_snprintf(text, sizeof text, "%.120s (%.100s)", strerror(code), call);
-    return PyObject_CallFunction(PyExc_OSError, "is", code, text);
+    PyObject *text = PyUnicode_FromFormat("%s (%s)", strerror(code), call);
+    return text ? PyObject_CallFunction(PyExc_OSError, "iN", code, text) : NULL;
 }
 
 PyObject *pj_from_status(int status) {

@@ -13,6 +13,8 @@ elif sys.platform == "win32":
 else:
     LADDER = ["process-group"]
 
+UNDER_WINE = sys.platform == "win32" and hasattr(__import__("ctypes").windll.ntdll, "wine_get_version")
+
 # A lane of tests/run.py names those that it is there for; by hand: PYJOB_TEST_BACKENDS=reaper pytest …
 CHOSEN = [one for one in os.environ.get("PYJOB_TEST_BACKENDS", "").split(",") if one] or LADDER
 STRICT = bool(os.environ.get("PYJOB_REQUIRE_ALL"))

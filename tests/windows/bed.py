@@ -281,7 +281,7 @@ class Bed:
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:
         """A wineserver in the foreground, so that its death is seen: who waits for a dead one waits for ever."""
         command = [self.server, "--foreground", "--persistent"]
-        server = subprocess.Popen(command, env=self.environment, **SILENT)
+        server = subprocess.Popen(command, env=self.environment, **{**SILENT, "stderr": None})  # its last words
         try:
             # For the same reason as make_prefix().
             run = [str(self.wine), "cmd", "/c", "exit"]
