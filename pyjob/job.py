@@ -164,6 +164,7 @@ class Job(_Starts):
 
     @property
     def name(self) -> str | None:
+        """The name by which it can be opened, or None."""
         return self._name
 
     @property
@@ -177,6 +178,7 @@ class Job(_Starts):
 
     @property
     def backend(self) -> str:
+        """What it is made of: the name of one of the `backends()`."""
         return self._core.backend
 
     @property

@@ -51,6 +51,7 @@ class ProcessHandle:
 
     @property
     def pid(self) -> int:
+        """The process id; somebody else's, perhaps, once the process has ended and was collected."""
         return self._core.pid
 
     @property
