@@ -10,12 +10,11 @@ import os
 import subprocess
 import sys
 import time
-import warnings
 import weakref
 from collections import deque
 from subprocess import TimeoutExpired
 
-from . import _check, _native, guarantees
+from . import _arguments, _check, _native
 from . import job as _job
 from ._request import Request
 from .errors import JobClosedError, SurvivorsError, translated
@@ -183,12 +182,12 @@ class Popen(subprocess.Popen[AnyStr]):
         require: Iterable[str] = (),
         kill_on_close: bool | None = None,
     ) -> None:
-        self._how = _place(job, backend, require, kill_on_close)
+        self._how = _arguments.place(job, backend, require, kill_on_close)
         more: dict[str, Any] = {}
         if sys.version_info >= (3, 11):
             more["process_group"] = process_group
             if sys.flags.warn_default_encoding and encoding is None and (errors or text or universal_newlines):
-                encoding = _text_encoding()
+                encoding = _arguments.text_encoding(__file__)
         elif process_group is not None:
             self._group = process_group
         super().__init__(
@@ -468,21 +467,6 @@ class Popen(subprocess.Popen[AnyStr]):
             _job._note(under_way, f"closing the job failed as well: {error}")
 
 
-def _place(job: object, backend: object, require: Iterable[str], kill_on_close: bool | None) -> Any:
-    """Checks what subprocess does not know, before any system call."""
-    if job is not None and not isinstance(job, Job):
-        raise TypeError(f"job must be a pyjob.Job, not {type(job).__name__}")
-    name = guarantees.check_backend(backend)
-    if not isinstance(require, (str, bytes)):
-        require = tuple(require)
-    wanted = guarantees.required_bits(require) if require else 0
-    if job is not None and name not in (None, job.backend):
-        raise ValueError(f"the job given is on {job.backend}, not on {name}")
-    if kill_on_close is not None and not kill_on_close and wanted & _native.GUARANTEES["dies_with_owner"]:
-        raise ValueError("dies_with_owner cannot be required with kill_on_close=False")
-    return job, kill_on_close, name, require
-
-
 # Popens whose program has ended while its tree lives on. Each start looks at a few of them: their jobs are given back
 # when the trees have ended, even if nobody asks the Popen again.
 _unsettled: deque[weakref.ref[Popen[Any]]] = deque()
@@ -502,18 +486,3 @@ def _look_back() -> None:
 def _give_back(private: Job, kill: bool) -> None:
     private._core.close(kill, 0.0)
     _job._open.pop(id(private), None)
-
-
-def _text_encoding() -> str:
-    """The default of text mode, with the warning of PEP 597 on the line that called pyjob."""
-    import locale
-
-    level = 1
-    frame = sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename in (__file__, _job.__file__):
-        frame = frame.f_back
-        level += 1
-    warnings.warn("'encoding' argument not specified.", EncodingWarning, stacklevel=level)
-    if sys.version_info < (3, 11) or sys.flags.utf8_mode:
-        return "utf-8"
-    return locale.getencoding()

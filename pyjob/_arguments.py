@@ -1,0 +1,43 @@
+"""What `Popen` checks before the base class does."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from . import _native, guarantees, job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+def place(job_: object, backend: object, require: Iterable[str], kill_on_close: bool | None) -> Any:
+    """Checks what subprocess does not know, before any system call."""
+    if job_ is not None and not isinstance(job_, job.Job):
+        raise TypeError(f"job must be a pyjob.Job, not {type(job_).__name__}")
+    name = guarantees.check_backend(backend)
+    if not isinstance(require, (str, bytes)):
+        require = tuple(require)
+    wanted = guarantees.required_bits(require) if require else 0
+    if job_ is not None and name not in (None, job_.backend):
+        raise ValueError(f"the job given is on {job_.backend}, not on {name}")
+    if kill_on_close is not None and not kill_on_close and wanted & _native.GUARANTEES["dies_with_owner"]:
+        raise ValueError("dies_with_owner cannot be required with kill_on_close=False")
+    return job_, kill_on_close, name, require
+
+
+def text_encoding(caller: str) -> str:
+    """The default of text mode, with the warning of PEP 597 on the line that called pyjob; `caller`: our file."""
+    import locale
+
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename in (__file__, caller, job.__file__):
+        frame = frame.f_back
+        level += 1
+    warnings.warn("'encoding' argument not specified.", EncodingWarning, stacklevel=level)
+    if sys.version_info < (3, 11) or sys.flags.utf8_mode:
+        return "utf-8"
+    return locale.getencoding()
