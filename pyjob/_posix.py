@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from . import _guard, _native
+from . import _native
 from ._request import Request
 from .errors import translated
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .popen import Popen
 
 assert sys.platform != "win32"
+
+from . import _guard  # noqa: E402  # a type checker that looks for Windows goes no further than the line above
 
 OWN_READERS = False  # communicate() keeps what it has read so far
 
