@@ -173,7 +173,7 @@ class Job(_Starts):
         return self._parent if self._parent is not None or self._above is None else self._above()
 
     def _loosen(self) -> None:
-        """Its Popen was dropped, though the program runs on: that must not keep the job around it alive."""
+        """Its Popen was dropped while the program runs: that must not keep the job around it alive."""
         self._parent = None
 
     @property

@@ -419,6 +419,13 @@ class Popen(subprocess.Popen[AnyStr]):
 
     # -- letting go ---------------------------------------------------------------------------------------------------
 
+    def __del__(self) -> None:
+        super().__del__()
+        if self._private is not None and self.returncode is None:
+            # The base class keeps us until the program ends (subprocess._active): the job around must not be kept, too.
+            self._private._loosen()
+            self._how = (None, *self._how[1:])
+
     def _settle(self) -> None:
         """Gives the private job back as soon as nobody lives in it: a finished Popen holds no descriptor."""
         private = self._private
