@@ -258,7 +258,14 @@ def as_stock(error: OSError) -> OSError:
 
 
 def _refusal(code: int, stage: str, executable: Argument, cwd: Argument | None) -> OSError:
-    """Why the child could not become the program."""
+    """Why the child could not become the program; the attribute `call` names what was refused."""
+    error = _stock_refusal(code, stage, executable, cwd)
+    if stage:
+        error.call = "execve" if stage == "exec" else stage  # type: ignore[attr-defined]
+    return error
+
+
+def _stock_refusal(code: int, stage: str, executable: Argument, cwd: Argument | None) -> OSError:
     if stage == "exec":
         culprit: Argument | None = executable
     else:

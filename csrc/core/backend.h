@@ -88,7 +88,7 @@ typedef struct {
     pj_pid thread_id;
     const char *path;  /* how it was started: "clone3", "vfork", "guard", "job-list", "suspended" */
     int child_errno;   /* POSIX: not 0: the program could not be started, and nothing of it is left */
-    const char *stage; /* POSIX: which step in the child failed: "exec", "chdir", or "" for any other */
+    const char *stage; /* POSIX: what failed in the child: "exec", "chdir", or another call; "" unknown */
 } pj_child;
 
 struct pj_backend {

@@ -185,14 +185,26 @@ static void end_tree(guard *g) {
     }
 }
 
+static int open_signals(void) {
+    sigset_t child = {0};
+    *(uint64_t *)(void *)&child = (uint64_t)1 << (SIGCHLD - 1);
+    return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 static int longest_sleep(const guard *g) {
     if (g->ending && !g->empty) {
         return g->pause;
+    }
+    if (g->signals < 0) { /* ENOMEM: then a child's end is seen by looking */
+        return OWNER_LOOK;
     }
     return g->owner >= 0 && g->owner_is_proc ? OWNER_LOOK : -1;
 }
 
 static void sleep_until_something(guard *g) {
+    if (g->signals < 0) {
+        g->signals = open_signals();
+    }
     struct pollfd wakers[] = {
         {.fd = g->signals, .events = POLLIN},
         {.fd = g->socket, .events = POLLIN},
@@ -282,12 +294,6 @@ static void step_aside(bool leads_group) {
         files.rlim_cur = files.rlim_max; /* the program has its own; we must be able to read /proc */
         setrlimit(RLIMIT_NOFILE, &files);
     }
-}
-
-static int open_signals(void) {
-    sigset_t child = {0};
-    *(uint64_t *)(void *)&child = (uint64_t)1 << (SIGCHLD - 1);
-    return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int guard_it(guard *g, uint32_t flags) {

@@ -8,10 +8,11 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "core/deadline.h"
 #include "guard/guard.h"
 #include "linux/procfs.h"
 
-enum { CLOSE_RANGE = 436, PROC_MAGIC = 0x9fa0, TEXT = 1024 };
+enum { CLOSE_RANGE = 436, PROC_MAGIC = 0x9fa0, TEXT = 1024, RETRY = 10 };
 
 static bool is_kept(int fd, const int *keep, size_t count) {
     for (size_t i = 0; i < count; i++) {
@@ -74,6 +75,10 @@ bool pj_owner_dead(int owner, bool is_proc) {
 
 void pj_tell_owner(int socket, int kind, int first, int second, int third) {
     const pj_message message = {kind, first, second, third};
-    send(socket, &message, sizeof message,
-         MSG_NOSIGNAL | MSG_DONTWAIT); /* room: a guard says no more than four things */
+    /* There is room, as a guard says no more than four things; but there may be no memory just now, and an owner that
+     * is not told waits for ever. */
+    while (send(socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+           (errno == ENOBUFS || errno == ENOMEM || errno == EINTR)) {
+        pj_sleep(RETRY * PJ_MS);
+    }
 }

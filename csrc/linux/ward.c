@@ -379,10 +379,6 @@ static const char *refused_call(int call) {
     return call >= 0 && call < (int)(sizeof names / sizeof *names) ? names[call] : "pyjob-guard";
 }
 
-static const char *stage_name(int stage) {
-    return stage == PJ_STAGE_EXEC ? "exec" : stage == PJ_STAGE_CHDIR ? "chdir" : "";
-}
-
 /* The guard holds the program as a child, so its PID names no other. The guard itself is pinned already, unless a child
  * of the caller became it: then its PID is its own if it still answers after. */
 static int pin(pj_ward *ward, const pj_message *reply, pj_process *program, pj_error *err) {
@@ -412,7 +408,7 @@ static int take_reply(pj_ward *ward, const pj_message *reply, pj_child *out, pj_
     pj_child child = {.process = {.pid = reply->first, .handle = -1},
                       .path = "guard",
                       .child_errno = reply->second,
-                      .stage = reply->second != 0 ? stage_name(reply->third) : ""};
+                      .stage = reply->second != 0 ? pj_stage_name(reply->third) : ""};
     if (reply->second == 0 && pin(ward, reply, &child.process, err) < 0) {
         pj_ward_say(ward, PJ_END);
         pj_ward_say(ward, PJ_LEAVE);
@@ -423,7 +419,7 @@ static int take_reply(pj_ward *ward, const pj_message *reply, pj_child *out, pj_
 }
 
 int pj_ward_finish(pj_ward *ward, pj_child *out, pj_error *err) {
-    pj_message reply;
+    pj_message reply = {0};
     close(ward->launch->socket); /* so that the guard's end is only the guard's */
     ward->launch->socket = -1;
     int result = ward->launch->described ? send_wire(ward, 0, err) : 0;

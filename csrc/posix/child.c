@@ -24,6 +24,14 @@
 
 enum { EXIT_FAILED = 255 }; /* nobody sees it: the parent reaps the child and reads the verdict */
 
+/* Passes a result on; a failure's place goes into the verdict. */
+static int at(pj_verdict *verdict, int stage, int result) {
+    if (result < 0) {
+        verdict->stage = stage;
+    }
+    return result;
+}
+
 /* cgroups(7): "0" moves the writing process. Before all else, while we still have the caller's rights. */
 static int enter_cgroup(int cgroup_fd) {
     if (cgroup_fd < 0) {
@@ -104,17 +112,17 @@ static void reset_signals(const pj_spec *spec) {
     }
 }
 
-static int set_group(const pj_spec *spec, const pj_place *place) {
-    if (spec->start_new_session && setsid() < 0) {
+static int set_group(const pj_spec *spec, const pj_place *place, pj_verdict *verdict) {
+    if (spec->start_new_session && at(verdict, PJ_STAGE_SETSID, setsid()) < 0) {
         return -1;
     }
     if (spec->process_group >= 0) {
-        return setpgid(0, spec->process_group);
+        return at(verdict, PJ_STAGE_SETPGID, setpgid(0, spec->process_group));
     }
     if (!place->new_group || spec->start_new_session) {
         return 0;
     }
-    if (setpgid(0, 0) < 0) {
+    if (at(verdict, PJ_STAGE_SETPGID, setpgid(0, 0)) < 0) {
         return -1;
     }
     if (place->terminal >= 0) {
@@ -124,27 +132,28 @@ static int set_group(const pj_spec *spec, const pj_place *place) {
     return 0;
 }
 
-static int set_identity(const pj_spec *spec) {
-    if (spec->set_groups && pj_child_setgroups(spec->group_count, spec->groups) < 0) {
+static int set_identity(const pj_spec *spec, pj_verdict *verdict) {
+    if (spec->set_groups && at(verdict, PJ_STAGE_SETGROUPS, pj_child_setgroups(spec->group_count, spec->groups)) < 0) {
         return -1;
     }
-    if (spec->set_gid && pj_child_setgid(spec->gid) < 0) {
+    if (spec->set_gid && at(verdict, PJ_STAGE_SETGID, pj_child_setgid(spec->gid)) < 0) {
         return -1;
     }
-    return spec->set_uid ? pj_child_setuid(spec->uid) : 0;
+    return spec->set_uid ? at(verdict, PJ_STAGE_SETUID, pj_child_setuid(spec->uid)) : 0;
 }
 
 /* What comes after the working directory; the last of it can be interrupted by a signal that was waiting. */
-static int finish(const pj_spec *spec, const pj_place *place, const sigset_t *mask, pid_t parent) {
+static int finish(const pj_spec *spec, const pj_place *place, const sigset_t *mask, pj_verdict *verdict) {
     if (spec->umask >= 0) {
         umask((mode_t)spec->umask);
     }
     reset_signals(spec);
-    if (set_group(spec, place) < 0 || set_identity(spec) < 0) {
+    if (set_group(spec, place, verdict) < 0 || set_identity(spec, verdict) < 0) {
         return -1;
     }
     /* after the identity: a change of it clears the setting (PR_SET_PDEATHSIG(2const)) */
-    if (place->parent_death != 0 && pj_child_parent_death(place->parent_death, parent) < 0) {
+    if (place->parent_death != 0 &&
+        at(verdict, PJ_STAGE_PARENT_DEATH, pj_child_parent_death(place->parent_death, verdict->parent)) < 0) {
         return -1;
     }
     if (spec->close_fds) {
@@ -174,15 +183,12 @@ static int execute(const pj_spec *spec) {
 void pj_child_exec(const pj_spec *spec, const pj_place *place, const sigset_t *mask, pj_verdict *verdict) {
     verdict->started = 1;
     errno = 0;
-    if (enter_cgroup(place->cgroup_fd) < 0 || keep_passed(spec) < 0 || close_parents_ends(spec, place) < 0 ||
-        set_standard_streams(spec) < 0) {
-        goto failed;
-    }
-    if (spec->cwd != NULL && chdir(spec->cwd) < 0) {
-        verdict->stage = PJ_STAGE_CHDIR;
-        goto failed;
-    }
-    if (finish(spec, place, mask, verdict->parent) < 0) {
+    if (at(verdict, PJ_STAGE_CGROUP, enter_cgroup(place->cgroup_fd)) < 0 ||
+        at(verdict, PJ_STAGE_FCNTL, keep_passed(spec)) < 0 ||
+        at(verdict, PJ_STAGE_CLOSE, close_parents_ends(spec, place)) < 0 ||
+        at(verdict, PJ_STAGE_DUP2, set_standard_streams(spec)) < 0 ||
+        (spec->cwd != NULL && at(verdict, PJ_STAGE_CHDIR, chdir(spec->cwd)) < 0) ||
+        finish(spec, place, mask, verdict) < 0) {
         goto failed;
     }
     verdict->stage = PJ_STAGE_EXEC;

@@ -75,10 +75,6 @@ static int start_anyhow(birth *child, bool separate, pj_child *out, pj_error *er
     return 0;
 }
 
-static const char *stage_name(int stage) {
-    return stage == PJ_STAGE_EXEC ? "exec" : stage == PJ_STAGE_CHDIR ? "chdir" : "";
-}
-
 static int block_and_start(birth *child, bool separate, pj_child *out, pj_error *err) {
     sigset_t all;
     memset(&all, 0xff, sizeof all);
@@ -89,7 +85,7 @@ static int block_and_start(birth *child, bool separate, pj_child *out, pj_error 
     int result = start_anyhow(child, separate, out, err);
     if (result == 0) {
         out->child_errno = child->verdict->code;
-        out->stage = out->child_errno != 0 ? stage_name(child->verdict->stage) : "";
+        out->stage = out->child_errno != 0 ? pj_stage_name(child->verdict->stage) : "";
         if (out->child_errno != 0) {
             reap((pid_t)out->process.pid);
         }

@@ -23,7 +23,28 @@ typedef struct {
     pid_t parent;         /* filled by the parent before: who must be alive for pj_place.parent_death */
 } pj_verdict;
 
-enum { PJ_STAGE_OTHER, PJ_STAGE_CHDIR, PJ_STAGE_EXEC };
+enum { /* what the child was at; its name is pj_child.stage */
+       PJ_STAGE_OTHER,
+       PJ_STAGE_CHDIR,
+       PJ_STAGE_EXEC,
+       PJ_STAGE_CGROUP,
+       PJ_STAGE_FCNTL,
+       PJ_STAGE_CLOSE,
+       PJ_STAGE_DUP2,
+       PJ_STAGE_SETSID,
+       PJ_STAGE_SETPGID,
+       PJ_STAGE_SETGROUPS,
+       PJ_STAGE_SETGID,
+       PJ_STAGE_SETUID,
+       PJ_STAGE_PARENT_DEATH,
+};
+
+static inline const char *pj_stage_name(int stage) {
+    static const char *const names[] = {"",     "chdir",  "exec",    "write cgroup.procs", "fcntl",    "close",
+                                        "dup2", "setsid", "setpgid", "setgroups",          "setregid", "setreuid",
+                                        "prctl"};
+    return stage >= 0 && stage < (int)(sizeof names / sizeof *names) ? names[stage] : "";
+}
 
 /* Links with posix/child.c and the platform's start.c (posix/start.h). A freestanding program gives them, as bare
  * calls: chdir close dup2 execv execve fcntl getpid getppid getrlimit mmap munmap open openat prctl pthread_sigmask
