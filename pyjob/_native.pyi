@@ -60,8 +60,8 @@ class Job:
             inherit: bool,
         ) -> tuple[int, int, int, int, str]: ...
     else:
-        # (pid, errno, stage, path): errno 0 when it runs; stage "exec", "chdir", another call or "" names what failed in
-        # the child; path "clone3", "vfork" or "guard" tells how it was started.
+        # (pid, errno, stage, path): errno 0 when it runs; stage "exec", "chdir", another call or "" names what failed
+        # in the child; path "clone3", "vfork" or "guard" tells how it was started.
         def spawn(
             self,
             argv: Sequence[bytes],
