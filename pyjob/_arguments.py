@@ -14,18 +14,16 @@ if TYPE_CHECKING:
 
 
 def place(job_: object, backend: object, require: Iterable[str], kill_on_close: bool | None) -> Any:
-    """Checks what subprocess does not know, before any system call."""
+    """Checks what subprocess does not know, before any system call, and turns it into what Job._for_program() takes."""
     if job_ is not None and not isinstance(job_, job.Job):
         raise TypeError(f"job must be a pyjob.Job, not {type(job_).__name__}")
     name = guarantees.check_backend(backend)
-    if not isinstance(require, (str, bytes)):
-        require = tuple(require)
-    wanted = guarantees.required_bits(require) if require else 0
+    wanted = guarantees.required_bits(require) if require != () else 0
     if job_ is not None and name not in (None, job_.backend):
         raise ValueError(f"the job given is on {job_.backend}, not on {name}")
     if kill_on_close is not None and not kill_on_close and wanted & _native.GUARANTEES["dies_with_owner"]:
         raise ValueError("dies_with_owner cannot be required with kill_on_close=False")
-    return job_, kill_on_close, name, require
+    return job_, kill_on_close, name, wanted
 
 
 def text_encoding(caller: str) -> str:

@@ -16,6 +16,9 @@ __all__ = ["Backend", "Guarantees", "backends"]
 
 KNOWN_BACKENDS = ("job-object", "cgroup", "reaper", "process-group")
 
+# What to try, in this order. On Linux never process-group unasked: `setsid` leaves it.
+_LADDER = tuple(name for name in _native.BACKENDS if sys.platform != "linux" or name != "process-group")
+
 # Errors with which a place refuses a backend for good; all others (out of descriptors, out of processes) are raised.
 _REFUSALS = frozenset(
     getattr(errno, name, None)
@@ -160,21 +163,9 @@ def check_backend(name: object) -> str | None:
 
 
 def ladder(backend: str | None) -> tuple[str, ...]:
-    """What to try, in this order. On Linux never process-group unasked: `setsid` leaves it."""
-    if backend is not None:
-        return (backend,) if backend in _native.BACKENDS else ()
-    if sys.platform == "linux":
-        return tuple(name for name in _native.BACKENDS if name != "process-group")
-    return _native.BACKENDS
-
-
-def choose(backend: str | None, wanted: int) -> tuple[str, int]:
-    """The first available backend that has all `wanted` bits, with its bits. UnsupportedError says what would help."""
-    for name in ladder(backend):
-        available, bits, _, _ = _native.probe(name, _guard.PATH)
-        if available and not wanted & ~bits:
-            return name, bits
-    raise unsupported(backend, wanted)
+    if backend is None:
+        return _LADDER
+    return (backend,) if backend in _native.BACKENDS else ()
 
 
 def create(backend: str | None, wanted: int, name: str | None, keep: bool) -> tuple[_native.Job, int | None]:

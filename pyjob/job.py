@@ -82,24 +82,25 @@ class Job(_Starts):
             raise ValueError("limits is reserved and can only be None")
         if name is not None:
             name = _check.name(name)
-        self._create(name, None, kill_on_close, backend, require)
+        wanted = guarantees.required_bits(require)
+        self._private = False
+        self._create(name, None, kill_on_close, guarantees.check_backend(backend), wanted)
 
     @classmethod
     def _for_program(
         cls,
         parent: Job | None,
-        *,
-        kill_on_close: bool | None = None,
-        backend: str | None = None,
-        require: Iterable[str] = (),
+        kill_on_close: bool | None,
+        backend: str | None,
+        wanted: int,
     ) -> Job:
         """The private job of a Popen, inside `parent` if there is one. When it is dropped it ends with this process.
 
-        kill_on_close=None: as the parent's.
+        kill_on_close=None: as the parent's. What else is given was checked before.
         """
         self = Job.__new__(Job)
         self._private = True
-        self._create(None, parent, kill_on_close, backend, require)
+        self._create(None, parent, kill_on_close, backend, wanted)
         return self
 
     def _create(
@@ -108,14 +109,10 @@ class Job(_Starts):
         parent: Job | None,
         kill_on_close: bool | None,
         backend: str | None,
-        require: Iterable[str],
+        wanted: int,
     ) -> None:
-        backend = guarantees.check_backend(backend)
-        wanted = guarantees.required_bits(require)
         if parent is not None:
             parent._must_own("start programs in")
-            if backend is not None and backend != parent.backend:
-                raise ValueError(f"the job given is on {parent.backend}, not on {backend}")
             if kill_on_close is None:
                 kill_on_close = not parent._core.keep
         keep = kill_on_close is not None and not kill_on_close
@@ -124,7 +121,6 @@ class Job(_Starts):
         self._name = name
         self._required = wanted
         self._opened = False
-        self._private = getattr(self, "_private", False)
         needed = wanted | (_NAMED if name is not None else 0)
         self._parent = around = parent if parent is not None else _surrounding(backend, needed)
         self._above = None if around is None else ref(around)

@@ -58,7 +58,7 @@ class Popen(subprocess.Popen[AnyStr]):
     _shown = False  # somebody looked at `job`: it stays open
     _collects = False  # the exit status comes from the native job
     _guarded = False  # the program is a child of its guard, not ours
-    _how: tuple[Job | None, bool | None, str | None, tuple[str, ...]]  # as Job._for_program() takes it
+    _how: tuple[Job | None, bool | None, str | None, int]  # as Job._for_program() takes it
     _group = -1  # process_group, where the base class does not know it
     _remembered = False  # is among _unsettled
     _given_back: Job | None = None  # closed, but what it was can be read from it
@@ -246,7 +246,8 @@ class Popen(subprocess.Popen[AnyStr]):
         process_group: int = -1,
     ) -> None:
         """Called by the base class with all arguments checked and all pipes open."""
-        _look_back()
+        if _unsettled:
+            _look_back()
         request = Request(
             args=args,
             executable=executable,
@@ -280,8 +281,7 @@ class Popen(subprocess.Popen[AnyStr]):
         self._child_created = True
 
     def _make_job(self) -> Job:
-        job, kill_on_close, backend, require = self._how
-        return Job._for_program(job, kill_on_close=kill_on_close, backend=backend, require=require)
+        return Job._for_program(*self._how)
 
     # -- the job ------------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ static bool is_as_new(const pj_cgroup_job *job) {
     pj_leaf(job, &dir);
     return job->number != 0 && !job->head.keep && !job->name && !atomic_load(&job->killed) && !job->head.holds_caller &&
            fstatat(dir.base, dir.text, &stat, 0) == 0 && stat.st_mode == (S_IFDIR | plain) &&
-           stat.st_uid == geteuid() && stat.st_nlink == 2 && pj_dir_populated(&dir) == 0;
+           stat.st_uid == geteuid() && stat.st_nlink == 2 && pj_dir_idle(&dir);
 }
 
 /* true: it is gone, or nobody is in it. */

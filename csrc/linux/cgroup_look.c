@@ -299,6 +299,10 @@ int pj_cgroup_await(pj_cgroup_job *job, pj_deadline deadline, pj_error *err) {
 int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
     pj_cgroup_job *job = (pj_cgroup_job *)head;
     pj_pids seen = {0};
+    pj_dir dir;
+    if (pj_dir_populated(pj_leaf(job, &dir)) == 0) { /* the usual case: a program that has ended by itself */
+        return 0;
+    }
     if (pj_cgroup_others(job, &seen, err) < 0) {
         return -1;
     }

@@ -166,26 +166,39 @@ int pj_dir_procs(pj_dir *dir, pj_take take, void *arg) {
     return result;
 }
 
-/* The value of `key` in cgroup.events, where each line is a name, a blank and a digit. */
-static int event(pj_dir *dir, const char *key) {
-    char text[256];
-    if (pj_dir_read(dir, "cgroup.events", text, sizeof text - 16) < 0) { /* so that memcmp() stays inside */
-        return is_gone(errno) ? 0 : -1;
-    }
+/* The value of `key` in cgroup.events, where each line is a name, a blank and a digit. -1: not there. */
+static int value_of(const char *text, const char *key) {
     const size_t size = strlen(key);
     for (const char *at = text; *at;) {
-        if (memcmp(at, key, size) == 0 && at[size] == ' ') {
+        if (strncmp(at, key, size) == 0 && at[size] == ' ') {
             return at[size + 1] != '0';
         }
         while (*at && *at++ != '\n') {
         }
     }
-    errno = EPROTO;
     return -1;
+}
+
+static int event(pj_dir *dir, const char *key) {
+    char text[256];
+    if (pj_dir_read(dir, "cgroup.events", text, sizeof text) < 0) {
+        return is_gone(errno) ? 0 : -1;
+    }
+    int value = value_of(text, key);
+    if (value < 0) {
+        errno = EPROTO;
+    }
+    return value;
 }
 
 int pj_dir_populated(pj_dir *dir) {
     return event(dir, "populated");
+}
+
+bool pj_dir_idle(pj_dir *dir) {
+    char text[256];
+    return pj_dir_read(dir, "cgroup.events", text, sizeof text) > 0 && value_of(text, "populated") == 0 &&
+           value_of(text, "frozen") <= 0; /* not there: below Linux 5.2 nothing can be frozen */
 }
 
 /* ---- removal ---- */

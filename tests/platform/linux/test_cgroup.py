@@ -328,6 +328,24 @@ def test_a_leaf_has_the_usual_rights_whatever_the_umask():
         os.umask(former)
 
 
+@pytest.mark.parametrize("change", ["frozen", "mode", "group"])
+def test_a_leaf_is_used_again_only_as_it_was_made(change):
+    for _ in range(12):  # more than are kept
+        program = pyjob.Popen(["cat"], stdin=subprocess.PIPE, backend="cgroup")
+        (leaf,) = (one for root in roots_of(os.getpid()) for one in root.iterdir() if program.pid in members(one))
+        assert program.stdin
+        program.stdin.close()
+        eventually(lambda leaf=leaf: not members(leaf))
+        if change == "frozen":
+            (leaf / "cgroup.freeze").write_text("1")
+        elif change == "mode":
+            leaf.chmod(0o777)
+        else:
+            (leaf / "left").mkdir()
+        assert program.wait(DEADLINE) == 0
+        assert not leaf.exists()
+
+
 def test_a_caller_whose_group_was_killed_before(owners):
     """From Linux 6.14 on, what is cloned from such a group into another dies at birth."""
     home = own_cgroup()
