@@ -31,6 +31,13 @@ def _missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+if os.name == "nt":
+    import ctypes
+
+    # Wine starts its explorer.exe as a child of the first process that needs the desktop: here, in nobody's job.
+    ctypes.windll.user32.GetDesktopWindow()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", CHOSEN, indirect=True, scope="function")
