@@ -1,4 +1,4 @@
-"""What `Popen` checks before the base class does."""
+"""What `Popen` is given: checked before the base class does, and handed on to the platform's half of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,37 @@ from . import _native, guarantees, job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+    Argument = str | bytes | os.PathLike[Any]
+
+
+class Request:
+    """What `subprocess.Popen.__init__` asks of `_execute_child`."""
+
+    args: Any
+    executable: Argument | None
+    preexec_fn: Callable[[], Any] | None
+    close_fds: bool
+    pass_fds: Any
+    cwd: Argument | None
+    env: Mapping[Any, Any] | None
+    startupinfo: Any
+    creationflags: int
+    shell: bool
+    fds: tuple[Any, Any, Any, Any, Any, Any]  # p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite
+    restore_signals: bool
+    gid: int | None
+    gids: list[int] | None
+    uid: int | None
+    umask: int
+    start_new_session: bool
+    process_group: int
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
 
 
 def place(job_: object, backend: object, require: Iterable[str], kill_on_close: bool | None) -> Any:

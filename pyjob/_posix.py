@@ -11,7 +11,7 @@ import sys
 import time
 
 from . import _native
-from ._request import Request
+from ._arguments import Request
 from .errors import translated
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import IO, Any
 
-    from ._request import Argument
+    from ._arguments import Argument
     from .popen import Popen
 
 assert sys.platform != "win32"

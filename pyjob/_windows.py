@@ -10,7 +10,7 @@ import time
 import warnings
 
 from . import _native
-from ._request import Request
+from ._arguments import Request
 from .errors import translated
 
 TYPE_CHECKING = False

@@ -10,13 +10,13 @@ import os
 import subprocess
 import sys
 import time
-import weakref
+from _weakref import ref  # as job.py
 from collections import deque
 from subprocess import TimeoutExpired
 
 from . import _arguments, _check, _native
 from . import job as _job
-from ._request import Request
+from ._arguments import Request
 from .errors import JobClosedError, SurvivorsError, translated
 from .job import Job
 
@@ -438,7 +438,7 @@ class Popen(subprocess.Popen[AnyStr]):
         if not empty:
             if not self._remembered:
                 self._remembered = True
-                _unsettled.append(weakref.ref(self))
+                _unsettled.append(ref(self))
             return
         self._given_back = private
         if self.__dict__.pop("_private", None) is None:
@@ -476,7 +476,7 @@ class Popen(subprocess.Popen[AnyStr]):
 
 # Popens whose program has ended while its tree lives on. Each start looks at a few of them: their jobs are given back
 # when the trees have ended, even if nobody asks the Popen again.
-_unsettled: deque[weakref.ref[Popen[Any]]] = deque()
+_unsettled: deque[ref[Popen[Any]]] = deque()
 
 
 def _look_back() -> None:

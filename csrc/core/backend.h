@@ -83,7 +83,7 @@ typedef struct {
 } pj_create;
 
 typedef struct {
-    pj_process process; /* handle: Linux reaper: a pidfd of the program; Windows: the process handle; else -1 */
+    pj_process process; /* handle: on Windows the process handle; else -1 */
     intptr_t thread;    /* Windows: the main thread's handle, with dwThreadId in thread_id; else 0 */
     pj_pid thread_id;
     const char *path;  /* how it was started: "clone3", "vfork", "guard", "job-list", "suspended" */
@@ -137,6 +137,9 @@ struct pj_backend {
      * Popen.returncode. After it the PID may be recycled. 0: collected (again and again the same); 1: the deadline
      * passed. ECHILD: nobody knows. */
     int (*collect)(pj_job *job, pj_deadline deadline, int *returncode, pj_error *err);
+
+    /* Together with collect(): signals that program, whose identity spawn() has pinned. ESRCH: it has ended. */
+    int (*signal_program)(pj_job *job, int sig, pj_error *err);
 
     /* The members live on without owner and guard; sets keep. */
     int (*release)(pj_job *job, pj_error *err);

@@ -81,8 +81,11 @@ int pj_start_program(const pj_wire *wire, size_t size, const int *own, uint64_t 
         }
     }
     /* Did the guard die, its tree would be nobody's: the program, at least, goes with it. */
-    child.place = (pj_place){
-        .cgroup_fd = -1, .terminal = -1, .parent_death = wire->flags & PJ_WIRE_KEEP ? 0 : SIGKILL, .closed = own};
+    child.place = (pj_place){.cgroup_fd = -1,
+                             .terminal = -1,
+                             .parent_death = wire->flags & PJ_WIRE_KEEP ? 0 : SIGKILL,
+                             .no_handlers = true,
+                             .closed = own};
     memcpy(&child.mask, &mask, sizeof mask);
     restore_cloexec(wire);
     int result = start(&child, separate, socket, program);

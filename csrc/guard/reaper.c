@@ -111,6 +111,9 @@ static bool reap_all(guard *g) {
     for (;;) {
         siginfo_t end = {0};
         if (waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
             return errno != ECHILD;
         }
         if (end.si_pid == 0) {

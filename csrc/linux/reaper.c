@@ -89,7 +89,6 @@ static int finish_ward(pj_reaper_job *own, pj_ward *stolen, pj_child *out, pj_er
     if (child.child_errno != 0) {
         pj_ward_unref(stolen);
     } else if (pj_reaper_add(own, stolen, err) < 0) {
-        pj_process_close(&child.process);
         return -1;
     }
     *out = child;
@@ -125,6 +124,16 @@ static int collect(pj_job *job, pj_deadline deadline, int *returncode, pj_error 
         return pj_fail(err, ECHILD, "recv (pyjob-guard)");
     }
     int result = pj_ward_collect(ward, deadline, returncode, err);
+    pj_ward_unref(ward);
+    return result;
+}
+
+static int signal_program(pj_job *job, int sig, pj_error *err) {
+    pj_ward *ward = pj_reaper_latest((pj_reaper_job *)job);
+    if (ward == NULL) {
+        return pj_fail(err, ESRCH, "pidfd_send_signal");
+    }
+    int result = pj_process_signal(&ward->program, sig, err);
     pj_ward_unref(ward);
     return result;
 }
@@ -366,6 +375,7 @@ const pj_backend pj_reaper_backend = {
     .kill = kill_members,
     .wait = wait_members,
     .collect = collect,
+    .signal_program = signal_program,
     .release = release,
     .close = close_job,
     .abandon = abandon,

@@ -50,6 +50,7 @@ void pj_ward_unref(pj_ward *ward) {
             close(ward->socket);
         }
         pj_process_close(&ward->guard);
+        pj_process_close(&ward->program);
         free(ward);
     }
 }
@@ -381,7 +382,7 @@ static const char *refused_call(int call) {
 
 /* The guard holds the program as a child, so its PID names no other. The guard itself is pinned already, unless a child
  * of the caller became it: then its PID is its own if it still answers after. */
-static int pin(pj_ward *ward, const pj_message *reply, pj_process *program, pj_error *err) {
+static int pin(pj_ward *ward, const pj_message *reply, pj_error *err) {
     if (ward->guard.pid == 0) {
         if (pj_process_open(reply->third, &ward->guard, err) < 0) {
             return -1;
@@ -391,11 +392,7 @@ static int pin(pj_ward *ward, const pj_message *reply, pj_process *program, pj_e
             return pj_fail(err, ESRCH, "recv (pyjob-guard)");
         }
     }
-    if (pj_process_open(reply->first, program, err) < 0) {
-        return -1;
-    }
-    ward->program = (pj_process){program->pid, -1, program->created};
-    return 0;
+    return pj_process_pin(reply->first, &ward->program, err);
 }
 
 static int take_reply(pj_ward *ward, const pj_message *reply, pj_child *out, pj_error *err) {
@@ -409,7 +406,7 @@ static int take_reply(pj_ward *ward, const pj_message *reply, pj_child *out, pj_
                       .path = "guard",
                       .child_errno = reply->second,
                       .stage = reply->second != 0 ? pj_stage_name(reply->third) : ""};
-    if (reply->second == 0 && pin(ward, reply, &child.process, err) < 0) {
+    if (reply->second == 0 && pin(ward, reply, err) < 0) {
         pj_ward_say(ward, PJ_END);
         pj_ward_say(ward, PJ_LEAVE);
         return -1;

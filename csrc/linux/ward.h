@@ -13,7 +13,7 @@ typedef struct pj_launch pj_launch; /* what is needed only until the program run
 typedef struct {
     atomic_uint refs;
     pj_process guard;   /* pid 0: not started yet */
-    pj_process program; /* by start time alone, or pid 0: spawn()'s caller has the pidfd */
+    pj_process program; /* or pid 0 */
     int socket;
     pj_launch *launch; /* until pj_ward_finish() */
 

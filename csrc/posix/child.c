@@ -97,11 +97,11 @@ static int set_standard_streams(const pj_spec *spec) {
     return place_at(error, STDERR_FILENO) < 0 ? -1 : 0;
 }
 
-static void reset_signals(const pj_spec *spec) {
+static void reset_signals(const pj_spec *spec, const pj_place *place) {
     /* CPython has SIGXFZ, too, which no system has any more. */
     static const int pythons[] = {SIGPIPE, SIGXFSZ};
     const struct sigaction standard = {.sa_handler = SIG_DFL};
-    for (int sig = 1; sig < pj_signal_end; sig++) {
+    for (int sig = 1; sig < pj_signal_end && !place->no_handlers; sig++) {
         struct sigaction now;
         if (sigaction(sig, NULL, &now) == 0 && now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) {
             sigaction(sig, &standard, NULL);
@@ -147,7 +147,7 @@ static int finish(const pj_spec *spec, const pj_place *place, const sigset_t *ma
     if (spec->umask >= 0) {
         umask((mode_t)spec->umask);
     }
-    reset_signals(spec);
+    reset_signals(spec, place);
     if (set_group(spec, place, verdict) < 0 || set_identity(spec, verdict) < 0) {
         return -1;
     }

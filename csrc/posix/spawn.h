@@ -12,6 +12,7 @@ typedef struct {
     bool new_group;    /* process-group: setpgid(0, 0) unless the spec makes a session or names a group */
     int terminal;      /* process-group: descriptor of the terminal that the new group gets (tcsetpgrp), or -1 */
     int parent_death;  /* Linux guard: PR_SET_PDEATHSIG with this signal, or 0 */
+    bool no_handlers;  /* the parent has none, as it was just executed: there is no signal to reset */
     const int *closed; /* descriptors that the child must close in any case (the guard's own); -1 ends it; or NULL */
 } pj_place;
 

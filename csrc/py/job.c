@@ -148,10 +148,6 @@ static void let_go(pj_job_object *self, bool abandon) {
     self->keep = self->job->keep;
     self->holds_caller = false;
     self->denied = self->job->denied;
-    if (self->has_program) {
-        pj_process_close(&self->program);
-        self->has_program = false;
-    }
     (abandon ? self->backend->abandon : self->backend->close)(self->job);
     self->job = NULL;
 }

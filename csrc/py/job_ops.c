@@ -175,14 +175,20 @@ static PyObject *job_wait(pj_job_object *self, PyObject *args) {
     return status < 0 ? NULL : PyBool_FromLong(status == 0);
 }
 
+static bool is_collected(const pj_job_object *self) {
+    if (!self->backend->collect) {
+        PyErr_SetString(PyExc_ValueError, "the program is the caller's own child: os.waitpid(), os.kill()");
+    }
+    return self->backend->collect != NULL;
+}
+
 static PyObject *collect(pj_job_object *self, PyObject *args) {
     PyObject *timeout;
     pj_deadline deadline;
     if (!PyArg_ParseTuple(args, "O", &timeout) || !pj_to_deadline(timeout, &deadline)) {
         return NULL;
     }
-    if (!self->backend->collect) {
-        PyErr_SetString(PyExc_ValueError, "the program is the caller's own child: os.waitpid()");
+    if (!is_collected(self)) {
         return NULL;
     }
     int returncode = 0;
@@ -201,20 +207,13 @@ static PyObject *collect(pj_job_object *self, PyObject *args) {
 
 static PyObject *signal_program(pj_job_object *self, PyObject *args) {
     int sig;
-    if (!PyArg_ParseTuple(args, "i", &sig) || !pj_job_enter_alone(self)) {
+    if (!PyArg_ParseTuple(args, "i", &sig) || !is_collected(self) || !pj_job_enter_alone(self)) {
         return NULL;
     }
     pj_error err;
-    int status = 0;
-    bool pinned = self->has_program;
-    if (pinned) {
-        PJ_UNLOCKED(status = pj_process_signal(&self->program, sig, &err));
-    }
+    int status;
+    PJ_UNLOCKED(status = self->backend->signal_program(self->job, sig, &err));
     pj_gate_leave(&self->gate);
-    if (!pinned) {
-        PyErr_SetString(PyExc_ValueError, "no program of this job is pinned");
-        return NULL;
-    }
     if (status < 0) {
         return pj_raise(self->state, &err);
     }

@@ -162,19 +162,11 @@ static bool parse(PyObject *args, request *self) {
     return fill(self, env, pass_fds, gid, groups, uid);
 }
 
-/* (pid, errno, stage, path); keeps the pin of the program, where there is one. */
-static PyObject *started(pj_job_object *self, const pj_child *child) {
-    if (child->child_errno) {
-        return Py_BuildValue("(iiss)", -1, child->child_errno, child->stage, child->path);
-    }
-    if (child->process.handle != -1 || child->process.created != 0) { /* by start time, where there is no pidfd */
-        if (self->has_program) {
-            pj_process_close(&self->program);
-        }
-        self->program = child->process;
-        self->has_program = true;
-    }
-    return Py_BuildValue("(Liss)", (long long)child->process.pid, 0, "", child->path);
+/* (pid, errno, stage, path) */
+static PyObject *started(const pj_child *child) {
+    bool refused = child->child_errno != 0;
+    return Py_BuildValue("(Liss)", refused ? -1LL : (long long)child->process.pid, child->child_errno,
+                         refused ? child->stage : "", child->path);
 }
 
 static PyObject *spawn(pj_job_object *self, PyObject *args) {
@@ -187,7 +179,7 @@ static PyObject *spawn(pj_job_object *self, PyObject *args) {
     pj_child child = {0};
     int status;
     PJ_UNLOCKED(status = self->backend->spawn(self->job, &wanted.spec, &child, &err));
-    result = status < 0 ? pj_raise(self->state, &err) : started(self, &child);
+    result = status < 0 ? pj_raise(self->state, &err) : started(&child);
     pj_job_leave(self);
 done:
     free_request(&wanted);
@@ -233,7 +225,7 @@ static PyObject *guard_finish(pj_job_object *self, PyObject *unused) {
     pj_child child = {0};
     int status;
     PJ_UNLOCKED(status = self->backend->finish(self->job, &child, &err));
-    PyObject *result = status < 0 ? pj_raise(self->state, &err) : started(self, &child);
+    PyObject *result = status < 0 ? pj_raise(self->state, &err) : started(&child);
     pj_job_leave(self);
     return result;
 }

@@ -64,9 +64,7 @@ typedef struct pj_job_object {
     pj_gate gate;
     atomic_ulong closer; /* the thread that is in close(), until it has let go; 0: none */
     unsigned forks;      /* pj_state.forks when it was made: the owner is who made it */
-    pj_process program;  /* pinned by spawn(), where the backend does so */
-    bool has_program;
-    int returncode; /* of the program, kept by close() for a later collect() */
+    int returncode;      /* of the program, kept by close() for a later collect() */
     bool has_returncode;
     bool keep, holds_caller; /* as they were when it was let go */
     unsigned denied;

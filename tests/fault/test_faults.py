@@ -346,7 +346,7 @@ def places(found: Counter[str], follow: bool = False) -> list[Fault]:
         for call, times in sorted(found.items())
         for error in FAULTS.get(call, "").split()
         for when in some(times)
-        if not (follow and error in ("EPIPE", "ECONNRESET"))  # to a guard that means that the owner is gone
+        if not (follow and error in ("EPIPE", "ECONNRESET", "ECHILD"))  # to a guard: the owner, or everybody, is gone
     ]
 
 

@@ -265,7 +265,8 @@ PUBLIC = {
     "assign": ".assign(",
     "assign_self": ".assign_self(", "list": ".pids(", "contains": " in job", "signal": ".send_signal(",
     "kill": ".kill(",
-    "wait": ".wait(", "collect": ".wait(", "release": ".release(", "close": ".close(", "abandon": "os.fork(",
+    "wait": ".wait(", "collect": ".wait(", "signal_program": ".terminate(", "release": ".release(",
+    "close": ".close(", "abandon": "os.fork(",
 }  # fmt: skip
 
 
