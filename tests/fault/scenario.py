@@ -7,6 +7,7 @@ The child leads a session, in which all that it starts stays.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,8 @@ class Run:
         tree = {"single": ["sh", "-c", "sleep 600 & wait"], "moves": SLEEP}.get(part, ["true"])
         self.child = subprocess.Popen(tree)
         self.errors: list[dict[str, Any]] = []
-        self.step = ""
+        if part == "start":
+            self.popen().communicate()  # makes what is made once, and stays
 
     def try_(self, step: str, call: Callable[[], Any]) -> Any:
         """Each step, whatever became of the one before."""
@@ -113,6 +116,16 @@ class Run:
         if job is not None:
             self.try_("close", job.close)
 
+    def start(self) -> None:
+        """One start, which fails or not."""
+        process = self.try_("Popen", self.popen)
+        if process is not None:
+            self.try_("communicate", lambda: process.communicate(timeout=5))
+            self.try_("wait", lambda: process.wait(5))
+
+    def popen(self) -> pyjob.Popen[bytes]:
+        return pyjob.Popen(["true"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, backend=self.backend)
+
     def end(self) -> None:
         """Ends what was not started by the job, and is nobody else's to end."""
         if self.child.poll() is None:
@@ -143,6 +156,25 @@ def healthy(backend: str) -> None:
     assert done.stdout == b"well\n" and done.returncode == 0, done
 
 
+def held() -> Counter[str]:
+    """What a start could leave behind: descriptors, children (guards that wait() overlooks, and zombies, too), jobs."""
+    fds: Counter[str] = Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            fds["a descriptor: " + os.readlink(f"/proc/self/fd/{fd}")] += 1
+    tasks = Path("/proc/self/task").iterdir()
+    children = Counter("a child" for task in tasks for _ in (task / "children").read_text().split())
+    return fds + children + Counter({"an open job": len(pyjob.job._open)})
+
+
+def patiently(look: Callable[[], Any]) -> Any:
+    """The fault may come as late as here, once."""
+    try:
+        return look()
+    except OSError:
+        return look()
+
+
 def await_file(path: str) -> None:
     while not os.path.exists(path):
         time.sleep(0.002)
@@ -161,12 +193,15 @@ def child(request: dict[str, Any]) -> None:
     if request["part"] == "started":
         run.started()
     put(request["ready"], str(stranger.pid))
+    before = held()
     await_file(request["go"])
     report: dict[str, Any] = {}
     try:
         if request["part"] != "started":
             getattr(run, request["part"])()
             os.access("/pyjob-marker", os.F_OK)  # here the counted part ends
+            if request["part"] == "start":
+                report["left"] = sorted((patiently(held) - before).elements())
             run.end()
             if request["afterwards"]:
                 run.try_("afterwards", lambda: healthy(run.backend))

@@ -217,6 +217,9 @@ class Trial:
             self.problems.append(f"the scenario broke: {report['failure']}")
         if report.get("stranger") is not None:
             self.problems.append("a stranger is dead")
+        # ECHILD is a lie: the child is still there.
+        if report.get("left") and not late and fault.error != "ECHILD":
+            self.problems.append(f"left: {report['left']}")
         before = False
         for error in report.get("errors", ()):
             if (error["step"] == "afterwards" and not late) or not _fair(error, fault, before):
@@ -435,6 +438,12 @@ def test_children(factory: Factory, backend: str) -> None:
     """On the way to a program or a guard, and in the guard."""
     _, others = reference(factory, backend, "whole")
     assert_stands(factory, backend, "whole", places(others, True))
+
+
+@pytest.mark.parametrize("follow", [False, True], ids=["owner", "children"])
+def test_a_failed_start_leaves_nothing(follow: bool, factory: Factory, backend: str) -> None:
+    own, others = reference(factory, backend, "start")
+    assert_stands(factory, backend, "start", places(others if follow else own, follow))
 
 
 PARTS = [("single", "inherited"), ("moves", "assign"), ("named", "named")]
