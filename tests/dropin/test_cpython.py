@@ -1,6 +1,7 @@
 """CPython's own tests of `subprocess`, `asyncio` and `concurrent.futures`, with ours in place.
 
-PYJOB_ALL_PYTHONS=1 runs them on every CPython of this machine; otherwise on the one that runs this suite.
+Those of `subprocess` run on every CPython of this machine that has its `test` package, the others on the one that runs
+this suite.
 """
 
 from __future__ import annotations
@@ -64,8 +65,6 @@ def interpreter(version: str) -> str | None:
 @pytest.fixture(params=VERSIONS)
 def python(request: pytest.FixtureRequest) -> str:
     version: str = request.param
-    if version != OWN and not os.environ.get("PYJOB_ALL_PYTHONS"):
-        pytest.skip("PYJOB_ALL_PYTHONS is not set")
     found = interpreter(version)
     if found is None:
         pytest.skip(f"no CPython {version} with its `test` package on this machine")
@@ -175,6 +174,7 @@ def test_exclusions_are_needed(backend: Any, site: Path, tmp_path: Path) -> None
     assert stock.named("ok") - ours.named("fail") == set()
 
 
+@pytest.mark.parametrize("python", [OWN], indirect=True)
 @pytest.mark.needs("own_child")
 def test_asyncio(backend: Any, python: str, site: Path, tmp_path: Path) -> None:
     """asyncio starts with subprocess.Popen and waits for the PID by itself."""
