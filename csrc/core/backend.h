@@ -154,6 +154,6 @@ struct pj_backend {
     void (*abandon)(pj_job *job);
 };
 
-extern const pj_backend *const pj_backends[]; /* ends with NULL; linux/backends.c, darwin/…, win/… */
+extern const pj_backend *const pj_backends[]; /* ends with NULL; linux/backends.c, bsd/…, win/… */
 
 #endif

@@ -70,25 +70,6 @@ pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
     return pid;
 }
 
-int pj_child_setgroups(size_t count, const gid_t *groups) {
-    return setgroups((int)count, groups);
-}
-
-int pj_child_setgid(gid_t gid) {
-    return setregid(gid, gid);
-}
-
-int pj_child_setuid(uid_t uid) {
-    return setreuid(uid, uid);
-}
-
-int pj_child_parent_death(int sig, pid_t parent) {
-    (void)sig;
-    (void)parent;
-    errno = ENOSYS;
-    return -1;
-}
-
 static void mark(int fd, int first, const int *keep, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (keep[i] == fd) {

@@ -25,25 +25,6 @@ pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
     return pid;
 }
 
-int pj_child_setgroups(size_t count, const gid_t *groups) {
-    return setgroups((int)count, groups);
-}
-
-int pj_child_setgid(gid_t gid) {
-    return setregid(gid, gid);
-}
-
-int pj_child_setuid(uid_t uid) {
-    return setreuid(uid, uid);
-}
-
-int pj_child_parent_death(int sig, pid_t parent) {
-    (void)sig;
-    (void)parent;
-    errno = ENOSYS;
-    return -1;
-}
-
 /* Closed at once: the child has a table of its own, and nothing in it is needed before the exec. close_range(2) */
 void pj_child_close_on_exec(int first, const int *keep, size_t count) {
     unsigned from = (unsigned)first;
