@@ -7,6 +7,7 @@ checkout. What is run, two lanes at a time:
     once            all else as the calling user: the house, platforms, stress, CPython's own tests, …
     delegated       (as root on Linux) as an ordinary user inside a cgroup that belongs to that user
     no cgroup       (as root on Linux) as an ordinary user who may write no cgroup: the reaper is the default there
+    contained       (as root on Linux) as an ordinary user in a PID namespace, with hidepid=2 and read-only cgroups
     filtered        (as root on Linux) under a seccomp filter that refuses clone3 and pidfd_open, as old kernels do
     windows         CPython for Windows under Wine, where Wine is installed (tests/windows/bed.py)
 Arguments go to pytest: `python3 tests/run.py -k names`, `python3 tests/run.py conformance/test_kill.py`.
@@ -215,6 +216,16 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
                     True,
                 )
             )
+            unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+            contained = [*unshare, str(python), str(work / "tests" / "helpers" / "contained.py"), *pytest]
+            found.append(
+                Lane(
+                    "contained",
+                    [*contained, *(chosen or everywhere)],
+                    {"PYJOB_TEST_BACKENDS": "reaper,process-group", **extra},
+                    base / "contained" if base else None,
+                )
+            )
             old = [str(python), str(work / "tests" / "helpers" / "filtered.py"), *pytest, *(chosen or everywhere[:1])]
             found.append(
                 Lane(
@@ -243,7 +254,7 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
         part.mkdir()
     if lane.cgroup:
         lane.cgroup.mkdir(parents=True)
-    if lane.user:
+    if lane.user or lane.name == "contained":
         for part in (folder, folder / "home", folder / "tmp"):
             os.chown(part, NOBODY, NOBODY)
     if lane.name == "delegated" and lane.cgroup:
@@ -261,7 +272,7 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
     )
     env.setdefault("PYJOB_STRESS_SECONDS", "6")  # a short look; the 30 s are for a machine of one's own
     env.update(lane.env)
-    if lane.cgroup and lane.name != "no cgroup":
+    if lane.cgroup and lane.name not in ("no cgroup", "contained"):
         env["PYJOB_TEST_CGROUP"] = "1"
     return env
 
