@@ -44,29 +44,28 @@ static bool reap(pid_t pid) {
     return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG) == 0 && end.si_pid == pid;
 }
 
-/* The children's ids, proc_tid_children(5), as text. The list is exact: only our own wait() takes somebody off it.
- * The number of living ones; -1: there is no such file. */
+typedef struct {
+    pid_t but;
+    int living;
+} counted;
+
+static int reap_or_count(pid_t pid, void *arg) {
+    counted *count = arg;
+    count->living += pid != count->but && !reap(pid);
+    return 0;
+}
+
+/* proc_tid_children(5). The list is exact: only our own wait() takes somebody off it. The number of living ones; -1:
+ * there is no such file. */
 static int reap_listed(pid_t but) {
-    char text[4096];
-    int living = 0;
-    pid_t pid = 0;
+    counted count = {.but = but};
     int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return -1;
     }
-    ssize_t size;
-    while ((size = read(fd, text, sizeof text)) > 0) {
-        for (ssize_t i = 0; i < size; i++) {
-            if (text[i] >= '0' && text[i] <= '9') {
-                pid = pid * 10 + (text[i] - '0');
-            } else if (pid != 0) {
-                living += pid != but && !reap(pid);
-                pid = 0;
-            }
-        }
-    }
+    int result = pj_read_ids(fd, reap_or_count, &count);
     close(fd);
-    return size < 0 ? -1 : living;
+    return result < 0 ? -1 : count.living;
 }
 
 static int reap_scanned(pid_t but) {

@@ -5,6 +5,8 @@
 #ifndef PJ_LINUX_PROCFS_H
 #define PJ_LINUX_PROCFS_H
 
+#include <sys/types.h>
+
 #include "core/error.h"
 #include "core/pids.h"
 
@@ -37,6 +39,11 @@ int pj_procfs_stat(pj_pid pid, pj_stat *out, pj_error *err); /* opens and checks
 
 /* Whether /proc keeps processes from us (hidepid=1, 2, 4), so that a scan may miss some. */
 int pj_procfs_hides(bool *hides, pj_error *err);
+
+/* Calls take for each process id that can still be read from fd, as cgroup.procs and /proc/PID/task/TID/children list
+ * them; ids outside our PID namespace, shown as 0, are left out. What take returned if not 0; -1: read() failed. */
+typedef int (*pj_take)(pid_t pid, void *arg);
+int pj_read_ids(int fd, pj_take take, void *arg);
 
 /* All processes (not their threads), zombies included, in ascending order of pid. */
 typedef struct {

@@ -2,6 +2,7 @@
 #include "linux/reaper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -11,6 +12,8 @@
 #include "linux/pidref.h"
 #include "linux/procfs.h"
 #include "linux/reaper_job.h"
+
+enum { LOOK_MS = 20 }; /* between two looks at what nobody tells us of */
 
 /* ---- whether it works here ---- */
 
@@ -274,6 +277,68 @@ static int kill_crowd(const pj_crowd *crowd, pj_deadline deadline, pj_pids *surv
     return left;
 }
 
+/* hidepid hides another user's setuid program from every scan. But when all others are dead it is a child of its guard,
+ * whose list of children names it (proc_tid_children(5)). */
+static int add_hidden(pid_t pid, void *arg) {
+    pj_stat unused;
+    pj_error refused;
+    if (pj_procfs_stat(pid, &unused, &refused) == 0 || refused.code != EACCES || pj_pids_add(arg, pid)) {
+        return 0;
+    }
+    errno = ENOMEM;
+    return -1;
+}
+
+static int find_hidden(const pj_crowd *crowd, pj_pids *out, pj_error *err) {
+    for (size_t i = 0; i < crowd->count; i++) {
+        char path[64];
+        const long long guard = crowd->wards[i]->guard.pid;
+        snprintf(path, sizeof path, "/proc/%lld/task/%lld/children", guard, guard);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            continue; /* the guard is gone, or the kernel has no such file */
+        }
+        int result = pj_read_ids(fd, add_hidden, out);
+        int code = errno;
+        close(fd);
+        if (result < 0 && code == ENOMEM) {
+            return pj_fail(err, code, "realloc");
+        }
+    }
+    pj_pids_sort(out);
+    return 0;
+}
+
+/* 0, 1 or -1 as kill_members(). */
+static int await_hidden(pj_reaper_job *own, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    bool hides = false;
+    if (pj_procfs_hides(&hides, err) < 0) {
+        return -1;
+    }
+    while (hides) {
+        pj_crowd crowd;
+        pj_pids hidden = {0};
+        if (pj_crowd_take(own, &crowd, err) < 0) {
+            return -1;
+        }
+        int result = find_hidden(&crowd, &hidden, err);
+        pj_crowd_free(&crowd);
+        if (result == 0 && hidden.count > 0 && pj_now() >= deadline) {
+            *survivors = hidden;
+            return 1;
+        }
+        hides = hidden.count > 0;
+        pj_pids_free(&hidden);
+        if (result < 0) {
+            return -1;
+        }
+        if (hides) {
+            pj_sleep(LOOK_MS * PJ_MS);
+        }
+    }
+    return 0;
+}
+
 /* Who was adopted by the caller and has died now is the caller's zombie: a look reaps it. */
 static int reap_adopted(pj_reaper_job *own, pj_error *err) {
     pj_crowd crowd;
@@ -306,6 +371,9 @@ static int kill_members(pj_job *job, pj_deadline deadline, pj_pids *survivors, p
         result = kill_crowd(&crowd, deadline, &left, err);
         pj_crowd_free(&crowd);
     } while (result == 0 && births != pj_reaper_births(own) && pj_now() < deadline);
+    if (result == 0) {
+        result = await_hidden(own, deadline, &left, err);
+    }
     if (result >= 0 && reap_adopted(own, err) < 0) {
         result = -1;
     }
@@ -319,8 +387,6 @@ static int kill_members(pj_job *job, pj_deadline deadline, pj_pids *survivors, p
 }
 
 /* ---- waiting ---- */
-
-enum { LOOK_MS = 20 };
 
 typedef enum { FAILED = -1, CHANGED, TIMED_OUT, NOBODY } waited;
 

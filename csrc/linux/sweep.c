@@ -12,8 +12,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "linux/procfs.h"
-
 /* Newer than the headers of the oldest build images; the numbers are the same on every CPU. */
 enum { PIDFD_SEND_SIGNAL = 424, PIDFD_OPEN = 434 };
 enum { PROC_MAGIC = 0x9fa0 }; /* statfs(2) */
@@ -143,24 +141,9 @@ int pj_dir_procs(pj_dir *dir, pj_take take, void *arg) {
     if (fd < 0) {
         return is_gone(errno) ? 0 : -1;
     }
-    char text[4096]; /* as much as the kernel gives at once */
-    pid_t pid = 0;
-    int result = 0;
-    ssize_t size;
-    while (result == 0 && (size = read(fd, text, sizeof text)) > 0) {
-        for (ssize_t i = 0; i < size && result == 0; i++) {
-            if (text[i] >= '0' && text[i] <= '9') {
-                pid = pid * 10 + (text[i] - '0');
-                continue;
-            }
-            if (pid > 0) { /* 0: outside our PID namespace */
-                result = take(pid, arg);
-            }
-            pid = 0;
-        }
-    }
-    if (result == 0 && size < 0 && !is_gone(errno)) {
-        result = -1;
+    int result = pj_read_ids(fd, take, arg);
+    if (result < 0 && is_gone(errno)) {
+        result = 0;
     }
     close_keeping_errno(fd);
     return result;

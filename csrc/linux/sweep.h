@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "linux/procfs.h"
+
 /* A directory named from `base`. A walk appends names and takes them off again. */
 typedef struct {
     int base;
@@ -36,7 +38,6 @@ int pj_dir_each(pj_dir *dir, unsigned depth, pj_visit visit, void *arg);
 
 /* Calls take for each process id of cgroup.procs of this directory alone; ids outside our PID namespace are left out.
  */
-typedef int (*pj_take)(pid_t pid, void *arg);
 int pj_dir_procs(pj_dir *dir, pj_take take, void *arg);
 
 int pj_dir_populated(pj_dir *dir);          /* 1: processes in it or below; 0: none, or the directory is gone */
