@@ -80,14 +80,15 @@ class Demo:
 
     def meet(self, role: str) -> None:
         """Waits for a process to show up, and pins it."""
-        path = os.path.join(self.folder, role)
         deadline = time.monotonic() + PATIENCE
-        while not os.path.exists(path):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the {role} has not shown up within {PATIENCE:.0f} seconds")
-            time.sleep(0.01)
-        with open(path) as file:
-            self.people[role] = ProcessHandle(int(file.read()))
+        while role not in self.people:
+            try:
+                with open(os.path.join(self.folder, role)) as file:
+                    self.people[role] = ProcessHandle(int(file.read()))
+            except (FileNotFoundError, PermissionError):  # Windows refuses while the rename is still under way
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the {role} has not shown up within {PATIENCE:.0f} seconds") from None
+                time.sleep(0.01)
 
     def verify(self, what: str, holds: bool) -> None:
         self.failures += not holds

@@ -26,6 +26,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from helpers.procs import DEADLINE, Identity, eventually  # noqa: E402
+from helpers.tree import settled  # noqa: E402
 
 ENDS_ANYWHERE = ("return", "exception", "sys.exit", "os._exit", "TerminateProcess")
 ENDS_POSIX = ("return", "exception", "sys.exit", "os._exit", "SIGTERM", "SIGKILL", "SIGSTOP+SIGKILL", "SIGSEGV")
@@ -80,7 +81,7 @@ class Owner:
     @property
     def reported(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.folder / "report.json").read_text()))
+            return dict(json.loads(settled(self.folder / "report.json")))
         except FileNotFoundError:
             return {}
 

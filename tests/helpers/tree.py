@@ -48,6 +48,18 @@ def chain(*names_: str, **options: Any) -> Node:
     return node(first, chain(*rest, **options)) if rest else node(first, **options)
 
 
+def settled(path: Path) -> str:
+    """What is in a file that was just put into its place: Windows refuses to open it while the rename is under way."""
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return path.read_text()
+        except PermissionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
 class Tree:
     """The tests' side: the command that starts the tree, and what became of it."""
 
@@ -77,7 +89,7 @@ class Tree:
         return all((self.folder / f"{name}.json").exists() for name in self.names)
 
     def report(self, name: str) -> dict[str, int]:
-        return dict(json.loads((self.folder / f"{name}.json").read_text()))
+        return dict(json.loads(settled(self.folder / f"{name}.json")))
 
     def pid(self, name: str) -> int:
         return int(self.report(name)["pid"])
