@@ -44,54 +44,65 @@ static bool reap(pid_t pid) {
     return waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG) == 0 && end.si_pid == pid;
 }
 
+/* What one pass over our children found, but for one that is kept. */
 typedef struct {
     pid_t but;
-    int living;
+    int living, reaped;
 } counted;
 
 static int reap_or_count(pid_t pid, void *arg) {
     counted *count = arg;
-    count->living += pid != count->but && !reap(pid);
+    if (pid != count->but) {
+        bool gone = reap(pid);
+        count->reaped += gone;
+        count->living += !gone;
+    }
     return 0;
 }
 
-/* proc_tid_children(5). The list is exact: only our own wait() takes somebody off it. The number of living ones; -1:
- * there is no such file. */
-static int reap_listed(pid_t but) {
-    counted count = {.but = but};
+/* proc_tid_children(5). false: there is no such file. */
+static bool reap_listed(counted *count) {
     int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return -1;
+        return false;
     }
-    int result = pj_read_ids(fd, reap_or_count, &count);
+    int result = pj_read_ids(fd, reap_or_count, count);
     close(fd);
-    return result < 0 ? -1 : count.living;
+    return result == 0;
 }
 
-static int reap_scanned(pid_t but) {
+static bool reap_scanned(counted *count) {
     pj_table table = {0};
     pj_error err;
-    int living = 0;
     if (pj_procfs_scan(&table, &err) < 0) {
-        return -1;
+        return false;
     }
+    count->living += table.moving; /* somebody may have been missed */
     for (size_t i = 0; i < table.count; i++) {
         const pj_stat *one = &table.items[i];
-        if (one->parent == getpid() && one->pid != but) {
-            living += !pj_stat_dead(one) || !reap((pid_t)one->pid);
+        if (one->parent == getpid()) {
+            reap_or_count((pid_t)one->pid, count);
         }
     }
     pj_table_free(&table);
-    return living;
+    return true;
 }
 
-/* While the program's own zombie is kept it is the first that waitid(P_ALL) finds, and hides the others. */
+/* While the program's own zombie is kept it is the first that waitid(P_ALL) finds, and hides the others. Only a pass
+ * that found nobody tells that there is nobody: the children of one that was reaped in it may have come behind it, and
+ * what is reaped moves those behind it up, past the place where the kernel goes on to read. */
 static void reap_others(guard *g) {
-    int living = reap_listed(g->program);
-    if (living < 0) {
-        living = reap_scanned(g->program);
-    }
-    g->empty = g->empty || living == 0; /* an orphan would be our child, and the dead adopt nobody */
+    counted pass;
+    do {
+        pass = (counted){.but = g->program};
+        if (!reap_listed(&pass)) {
+            pass = (counted){.but = g->program};
+            if (!reap_scanned(&pass)) {
+                return;
+            }
+        }
+    } while (pass.reaped > 0);
+    g->empty = g->empty || pass.living == 0; /* an orphan would be our child, and the dead adopt nobody */
 }
 
 static void hold_program(guard *g, const siginfo_t *end) {
@@ -144,15 +155,20 @@ static void obey(guard *g, int kind) {
     }
 }
 
+/* An owner that has closed its end without reading ours makes us one ECONNRESET, before what it had sent (unix(7)). */
+static bool try_again(ssize_t size) {
+    return size < 0 && (errno == EINTR || errno == ECONNRESET);
+}
+
 static void hear(guard *g) {
     pj_message message;
     ssize_t size;
-    while ((size = recv(g->socket, &message, sizeof message, MSG_DONTWAIT)) > 0) {
+    while ((size = recv(g->socket, &message, sizeof message, MSG_DONTWAIT)) > 0 || try_again(size)) {
         if (size == sizeof message) {
             obey(g, message.kind);
         }
     }
-    if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
+    if (size == 0 || errno != EAGAIN) {
         close(g->socket);
         g->socket = -1;
         g->unwanted = true;
@@ -170,21 +186,35 @@ static void look_at_owner(guard *g) {
 
 /* ---- ending the tree ---- */
 
-/* One attempt. Where /proc refuses us, at least the program itself, whose zombie would be ours. */
+static int end_child(pid_t pid, void *unused) {
+    (void)unused;
+    kill(pid, SIGKILL); /* a child that we have not reaped: the PID is its own */
+    return 0;
+}
+
+/* Those whom hidepid hides from every scan become our children when all others are dead (proc_tid_children(5)). */
+static void end_children(const guard *g) {
+    int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)pj_read_ids(fd, end_child, NULL);
+        close(fd);
+    } else if (g->program != 0) {
+        kill(g->program, SIGKILL);
+    }
+}
+
+/* One attempt. */
 static void end_tree(guard *g) {
     pj_process self;
     const pj_forest tree = {.roots = &self, .root_count = 1};
     pj_pids survivors = {0};
     pj_error err;
-    int result = pj_process_open(getpid(), &self, &err);
-    if (result == 0) {
-        result = pj_forest_kill(&tree, 0, NULL, &survivors, &err);
+    if (pj_process_open(getpid(), &self, &err) == 0) {
+        (void)pj_forest_kill(&tree, 0, NULL, &survivors, &err);
         pj_process_close(&self);
         pj_pids_free(&survivors);
     }
-    if (result < 0 && g->program != 0) {
-        kill(g->program, SIGKILL);
-    }
+    end_children(g);
 }
 
 static int open_signals(void) {

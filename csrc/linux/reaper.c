@@ -72,9 +72,7 @@ static int prepare(pj_job *job, const pj_spec *spec, pj_error *err) {
     if (pj_ward_prepare(own->guard, spec, job->keep, &ward, err) < 0) {
         return -1;
     }
-    if (own->prepared != NULL) { /* it came to nothing */
-        pj_ward_unref(own->prepared);
-    }
+    pj_reaper_unprepare(own);
     own->prepared = ward;
     return 0;
 }
@@ -277,8 +275,9 @@ static int kill_crowd(const pj_crowd *crowd, pj_deadline deadline, pj_pids *surv
     return left;
 }
 
-/* hidepid hides another user's setuid program from every scan. But when all others are dead it is a child of its guard,
- * whose list of children names it (proc_tid_children(5)). */
+/* hidepid hides another user's programs from every scan, and those that made themselves undumpable. But when all others
+ * are dead they are children of their guard: its list names them (proc_tid_children(5)), and it can end some of them.
+ */
 static int add_hidden(pid_t pid, void *arg) {
     pj_stat unused;
     pj_error refused;
@@ -289,9 +288,10 @@ static int add_hidden(pid_t pid, void *arg) {
     return -1;
 }
 
-static int find_hidden(const pj_crowd *crowd, pj_pids *out, pj_error *err) {
+static int end_hidden(const pj_crowd *crowd, bool tell, pj_pids *out, pj_error *err) {
     for (size_t i = 0; i < crowd->count; i++) {
         char path[64];
+        const size_t before = out->count;
         const long long guard = crowd->wards[i]->guard.pid;
         snprintf(path, sizeof path, "/proc/%lld/task/%lld/children", guard, guard);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -304,6 +304,9 @@ static int find_hidden(const pj_crowd *crowd, pj_pids *out, pj_error *err) {
         if (result < 0 && code == ENOMEM) {
             return pj_fail(err, code, "realloc");
         }
+        if (tell && out->count > before) {
+            pj_ward_say(crowd->wards[i], PJ_END);
+        }
     }
     pj_pids_sort(out);
     return 0;
@@ -315,13 +318,13 @@ static int await_hidden(pj_reaper_job *own, pj_deadline deadline, pj_pids *survi
     if (pj_procfs_hides(&hides, err) < 0) {
         return -1;
     }
-    while (hides) {
+    for (bool tell = true; hides; tell = false) {
         pj_crowd crowd;
         pj_pids hidden = {0};
         if (pj_crowd_take(own, &crowd, err) < 0) {
             return -1;
         }
-        int result = find_hidden(&crowd, &hidden, err);
+        int result = end_hidden(&crowd, tell, &hidden, err);
         pj_crowd_free(&crowd);
         if (result == 0 && hidden.count > 0 && pj_now() >= deadline) {
             *survivors = hidden;

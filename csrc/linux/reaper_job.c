@@ -120,6 +120,16 @@ static void hand_up_wards(pj_reaper_job *job) {
     job->ward_count = 0;
 }
 
+/* An interrupted start: what became of it may just begin to live. */
+void pj_reaper_unprepare(pj_reaper_job *job) {
+    if (job->prepared != NULL) {
+        pj_ward_say(job->prepared, PJ_END);
+        pj_ward_say(job->prepared, PJ_LEAVE);
+        pj_ward_unref(job->prepared);
+        job->prepared = NULL;
+    }
+}
+
 static void free_parts(pj_reaper_job *job) {
     if (job->prepared != NULL) {
         pj_ward_unref(job->prepared);
@@ -152,6 +162,7 @@ void pj_reaper_close(pj_reaper_job *job) {
     job->latest = NULL;
     hand_up_inner(job);
     hand_up_wards(job);
+    pj_reaper_unprepare(job);
     free_parts(job);
     if (job->adoption != NULL) {
         reap_orphans(job->adoption);

@@ -30,6 +30,7 @@ void pj_reaper_close(
     pj_reaper_job *job); /* what lives on in it is from now on in the job around it. Ends with pj_job_unref() */
 void pj_reaper_abandon(pj_reaper_job *job);       /* takes no lock. Ends with pj_job_unref() */
 void pj_reaper_say(pj_reaper_job *job, int kind); /* to the guards of this job and of those in it */
+void pj_reaper_unprepare(pj_reaper_job *job);     /* ends what prepare() has begun and finish() has not got */
 unsigned long pj_reaper_births(pj_reaper_job *job);
 pj_ward *pj_reaper_latest(pj_reaper_job *job); /* a reference of its own, or NULL */
 

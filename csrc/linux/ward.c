@@ -313,7 +313,7 @@ pj_ward_state pj_ward_look(pj_ward *ward) {
 void pj_ward_say(const pj_ward *ward, int kind) {
     const pj_message message = {.kind = kind};
     send(ward->socket, &message, sizeof message,
-         MSG_NOSIGNAL | MSG_DONTWAIT); /* room: we say no more than five things */
+         MSG_NOSIGNAL | MSG_DONTWAIT); /* room: we say no more than a few things */
 }
 
 int pj_ward_await(const pj_ward *ward, pj_deadline deadline, pj_error *err) {

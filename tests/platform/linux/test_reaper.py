@@ -383,6 +383,14 @@ def test_what_the_caller_starts_is_in_the_job() -> None:
 # ---- what a machine may refuse
 
 
+def behind_hidepid(probe: str) -> None:
+    """Runs `probe` as an ordinary user to whom /proc shows only what he may trace."""
+    caps = "-all,+dac_override,+dac_read_search"  # the installation may lie where only root looks
+    drop = f"--reuid=65534 --regid=65534 --clear-groups --inh-caps={caps} --ambient-caps={caps} --bounding-set={caps}"
+    inner = f'mount -t proc -o hidepid=2 proc /proc && exec setpriv {drop} "$@"'
+    python("if True:" + probe, ["unshare", "--mount", "sh", "-c", inner, "sh"], cwd="/")
+
+
 @pytest.mark.root
 def test_hidepid() -> None:
     """A list under hidepid may lack somebody: that is denied, and the rest goes on."""
@@ -396,10 +404,112 @@ def test_hidepid() -> None:
         job.kill()
         assert program.wait() == -9 and job.pids() == []
     """
-    caps = "-all,+dac_override,+dac_read_search"  # the installation may lie where only root looks
-    drop = f"--reuid=65534 --regid=65534 --clear-groups --inh-caps={caps} --ambient-caps={caps} --bounding-set={caps}"
-    inner = f'mount -t proc -o hidepid=2 proc /proc && exec setpriv {drop} "$@"'
-    python("if True:" + probe, ["unshare", "--mount", "sh", "-c", inner, "sh"], cwd="/")
+    behind_hidepid(probe)
+
+
+UNDUMPABLE = """
+import ctypes, os, sys, time
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, as ssh-agent and gpg-agent do
+if sys.argv[1] == "daemon" and (os.fork() or os.setsid() or os.fork()):
+    os._exit(0)
+print(os.getpid(), flush=True)
+os.close(1)
+time.sleep(300)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["plain", "daemon"])
+def test_hidepid_hides_a_member_that_is_not_dumpable(how: str) -> None:
+    probe = f"""
+    member = [sys.executable, "-S", "-c", {UNDUMPABLE!r}, {how!r}]
+    def start():
+        program = pyjob.Popen(member, backend="reaper", stdout=subprocess.PIPE)
+        return program, int(program.stdout.readline())
+    def await_death(pid):
+        end = time.monotonic() + 20
+        try:
+            while time.monotonic() < end:
+                os.kill(pid, 0)
+                time.sleep(0.01)
+        except ProcessLookupError:
+            return
+        raise AssertionError("it lives")
+    program, pid = start()
+    program.kill()
+    assert program.wait() == (0 if pid != program.pid else -9)
+    await_death(pid)
+    read, write = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        program, pid = start()
+        os.write(write, str(pid).encode())
+        time.sleep(300)
+    pid = int(os.read(read, 20))
+    os.kill(owner, signal.SIGKILL)
+    os.waitpid(owner, 0)
+    await_death(pid)
+    """
+    behind_hidepid(probe)
+
+
+@pytest.mark.root
+@pytest.mark.tool("strace")
+def test_an_orphan_that_comes_while_the_guard_counts() -> None:
+    """The orphan's parent dies after the guard has read the list of its children, and before it reaps that parent."""
+    script = "read line; sh -c 'setsid sleep 300 >&2 & echo $!; exec sleep 0.3 >&2' &"
+    program = popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    guard = guard_of(program.pid)
+    slow = ["strace", "-o", os.devnull, "-e", "trace=waitid", "-e", "inject=waitid:delay_enter=200000"]
+    strace = subprocess.Popen([*slow, "-p", str(guard.pid)], stderr=subprocess.PIPE)
+    try:
+        assert strace.stderr and b"attached" in strace.stderr.readline()
+        program.stdin.write(b"\n")
+        program.stdin.close()
+        orphan = Identity.of(int(program.stdout.readline()))
+        counted = time.monotonic() + 1.5  # by then the guard has counted, however slowly
+        while time.monotonic() < counted:
+            time.sleep(0.1)
+        assert orphan.pid in program.job.pids()
+        assert orphan.pid in pyjob.children(guard.pid)
+    finally:
+        strace.send_signal(signal.SIGINT)
+        strace.communicate()
+        program.kill()
+        program.stdout.close()
+    assert not orphan.alive()
+    assert program.wait() == 0
+    program.job.close()
+
+
+def test_what_an_interrupted_start_has_begun_is_ended() -> None:
+    """With preexec_fn a start has several steps, in Python: wherever a signal handler raises, nobody stays."""
+    probe = """
+    class Interrupted(BaseException):
+        pass
+    def interrupt(*_):
+        raise Interrupted
+    def programs():
+        found = subprocess.run(["ps", "-o", "pid=", "-C", "sleep", "-o", "args="], capture_output=True, text=True)
+        return [one for one in found.stdout.splitlines() if one.endswith(" 1000." + str(os.getpid()))]
+    signal.signal(signal.SIGALRM, interrupt)
+    pyjob.Popen(["true"], backend="reaper", preexec_fn=lambda: None).wait()
+    interrupted = 0
+    for step in range(30):
+        with pyjob.Job(backend="reaper") as job:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + step * 0.0004)
+                job.popen(["sleep", "1000." + str(os.getpid())], preexec_fn=lambda: None)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupted += 1
+    end = time.monotonic() + 20
+    while programs() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert programs() == []
+    assert interrupted > 3, interrupted
+    """
+    python("if True:" + probe)
 
 
 def test_a_missing_guard(tmp_path: Path) -> None:
