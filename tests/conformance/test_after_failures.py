@@ -216,9 +216,10 @@ def test_many_jobs_leave_nothing(backend):
             job.pids()
 
 
-def test_two_hundred_programs_at_once(backend):
-    sleep = ["ping", "-n", "300", "127.0.0.1"] if os.name == "nt" else ["sleep", "300"]
-    jobs = [backend.job() for _ in range(200)]
+def test_many_programs_at_once(backend):
+    """200; but under Wine, where that many once kept everybody waiting for 15 minutes, 40."""
+    sleep, count = (["ping", "-n", "300", "127.0.0.1"], 40) if os.name == "nt" else (["sleep", "300"], 200)
+    jobs = [backend.job() for _ in range(count)]
     programs = [job.popen(sleep, stdout=subprocess.DEVNULL) for job in jobs]
     for job, program in zip(jobs, programs, strict=True):
         assert job.pids() == [program.pid]
