@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -9,7 +10,6 @@ from . import _native, guarantees, job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
@@ -55,13 +55,14 @@ def place(job_: object, backend: object, require: Iterable[str], kill_on_close: 
     return job_, kill_on_close, name, wanted
 
 
-def text_encoding(caller: str) -> str:
-    """The default of text mode, with the warning of PEP 597 on the line that called pyjob; `caller`: our file."""
+def text_encoding() -> str:
+    """The default of text mode, with the warning of PEP 597 on the line that called pyjob."""
     import locale
 
+    ours = os.path.dirname(__file__)
     level = 1
     frame = sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename in (__file__, caller, job.__file__):
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == ours:
         frame = frame.f_back
         level += 1
     warnings.warn("'encoding' argument not specified.", EncodingWarning, stacklevel=level)

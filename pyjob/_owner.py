@@ -22,8 +22,9 @@ _EXIT_SECONDS = 5.0
 _DIES_WITH_OWNER = _native.GUARANTEES["dies_with_owner"]
 
 # Per process: a forked child starts with none of these.
-_open: dict[int, ref[Job]] = {}  # every open job that this process owns, by id()
+_open: dict[int, ref[Job]] = {}  # every open job that this process owns or has opened by name, by id()
 _enclosing: list[Job] = []  # the jobs that this process entered by assign_self(), the innermost last
+_joining: set[_native.Job] = set()  # which a forked child of ours is about to enter (preexec_fn)
 _kept: set[_native.Job] = set()  # of Popens that were dropped; they end with this process
 
 
@@ -83,7 +84,13 @@ def _close_if_empty(native: _native.Job) -> bool:
 
 
 def _forget() -> None:
-    """In a forked child: the jobs are the parent's."""
+    """In a forked child: the jobs are the parent's.
+
+    Their descriptors are closed now, while they are certainly theirs: a child that becomes a daemon closes all that it
+    finds, and opens others by the same numbers.
+    """
+    for native in {*(job._core for job in _live()), *_kept} - _joining:
+        native.close(False, 0.0)
     _enclosing.clear()
     _open.clear()
     _kept.clear()

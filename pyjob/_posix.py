@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
-from . import _guard  # noqa: E402  # a type checker that looks for Windows goes no further than the line above
+from . import _guard, _owner  # noqa: E402  # a type checker that looks for Windows goes no further than the line above
 
 OWN_READERS = False  # communicate() keeps what it has read so far
 
@@ -102,6 +102,7 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
                 os.write(errors_out, str(error.errno).encode())
             raise
 
+    _owner._joining.add(native)
     try:
         _base_execute(process, request, enter)
     except subprocess.SubprocessError:
@@ -112,6 +113,7 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
             raise _refusal(int(code), "", "", request.cwd) from None
         raise
     finally:
+        _owner._joining.discard(native)
         os.close(errors_in)
         if errors_out != -1:
             os.close(errors_out)

@@ -142,7 +142,7 @@ def _expire(process: Popen[Any], expired: TimeoutExpired) -> NoReturn:
     """The deadline passed: kills, reads what the pipes hold, raises. Waits for nothing without an end."""
     cause: Exception | None = None
     try:
-        survivors = process._kill(_KILL_SECONDS)
+        survivors = process._kill_tree(_KILL_SECONDS)
         if survivors:
             cause = SurvivorsError(survivors)
     except Exception as error:
@@ -184,8 +184,9 @@ def _communicate(
     try:
         exited = exchange.run(deadline, math.inf if linger is None else linger)
     except TimeoutError:
+        assert timeout is not None
         output, errors = exchange.raw(process.stdout), exchange.raw(process.stderr)
-        raise TimeoutExpired(process.args, timeout or 0.0, output or None, errors or None) from None
+        raise TimeoutExpired(process.args, timeout, output or None, errors or None) from None
     finally:
         exchange.close()
     late = _LATE_SECONDS if linger is None else max(exited + linger - time.monotonic(), 0.0)

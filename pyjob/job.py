@@ -153,6 +153,7 @@ class Job(_Starts):
                 self._required = 0
                 self._opened = True
                 self._private = False
+                _open[id(self)] = ref(self)
                 return self
         raise guarantees.unsupported(None, _NAMED)
 

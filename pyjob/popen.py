@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from _weakref import ref  # as job.py
 from collections import deque
 from subprocess import TimeoutExpired
@@ -59,15 +58,13 @@ class Popen(subprocess.Popen[AnyStr]):
     _collects = False  # the exit status comes from the native job
     _guarded = False  # the program is a child of its guard, not ours
     _how: tuple[Job | None, bool | None, str | None, int]  # as Job._for_program() takes it
-    _group = -1  # process_group, where the base class does not know it
+    _group_wanted = -1  # process_group, where the base class does not know it
     _remembered = False  # is among _unsettled
     _given_back: Job | None = None  # closed, but what it was can be read from it
     _exchange: Any = None  # of run(), where it reads by itself
     _left = False  # by the end of a `with` block
     _owner = 0  # PID of who started it
     _path = ""  # how it was started: "clone3", "vfork", "guard", "fork", "job-list"
-
-    _waitpid_lock: Any  # of the base class; typeshed does not know it
 
     if TYPE_CHECKING:  # as typeshed has it. One for each argument that turns on text mode, for binary mode, for neither
         # fmt: off
@@ -187,9 +184,9 @@ class Popen(subprocess.Popen[AnyStr]):
         if sys.version_info >= (3, 11):
             more["process_group"] = process_group
             if sys.flags.warn_default_encoding and encoding is None and (errors or text or universal_newlines):
-                encoding = _arguments.text_encoding(__file__)
+                encoding = _arguments.text_encoding()
         elif process_group is not None:
-            self._group = process_group
+            self._group_wanted = process_group
         super().__init__(
             args,
             bufsize,
@@ -266,7 +263,7 @@ class Popen(subprocess.Popen[AnyStr]):
             uid=uid,
             umask=umask,
             start_new_session=start_new_session,
-            process_group=process_group if self._group == -1 else self._group,
+            process_group=process_group if self._group_wanted == -1 else self._group_wanted,
         )
         self._private = private = self._make_job()
         self._collects = private._core.collects
@@ -308,11 +305,11 @@ class Popen(subprocess.Popen[AnyStr]):
 
         SurvivorsError names those who live on after 5 s.
         """
-        survivors = self._kill(_KILL_SECONDS)
+        survivors = self._kill_tree(_KILL_SECONDS)
         if survivors:
             raise SurvivorsError(survivors)
 
-    def _kill(self, seconds: float) -> list[int]:
+    def _kill_tree(self, seconds: float) -> list[int]:
         private = self._private
         if private is None:
             return []
@@ -377,30 +374,26 @@ class Popen(subprocess.Popen[AnyStr]):
         self._settle()
         return self.returncode
 
+    # Without the base class's lock: a signal handler may wait for the program in the midst of a wait for it, and the
+    # native collect() gives every thread the same status.
+
     def _poll_native(self, _deadstate: int | None) -> None:
-        if not self._waitpid_lock.acquire(False):
-            return
         try:
-            if self.returncode is None:
-                self.returncode = self._collect(0.0)
+            returncode = self._collect(0.0)
         except OSError:
-            if _deadstate is not None:
-                self.returncode = _deadstate
-        finally:
-            self._waitpid_lock.release()
+            returncode = _deadstate
+        if returncode is not None:
+            self.returncode = returncode
 
     def _wait_native(self, timeout: float | None) -> None:
-        until = None if timeout is None else time.monotonic() + timeout
-        lock = self._waitpid_lock
-        if not lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
-            raise TimeoutExpired(self.args, timeout or 0.0)
-        try:
-            if self.returncode is None:
-                self.returncode = self._collect(None if until is None else max(until - time.monotonic(), 0.0))
-                if self.returncode is None and self._collects:
-                    raise TimeoutExpired(self.args, timeout or 0.0)
-        finally:
-            lock.release()
+        seconds = None if timeout is None else max(float(timeout), 0.0)
+        if seconds is not None and seconds != seconds:
+            seconds = None  # to NaN seconds stock's wait has no end
+        returncode = self._collect(seconds)
+        if returncode is not None:
+            self.returncode = returncode
+        elif timeout is not None and self.returncode is None and self._collects:
+            raise TimeoutExpired(self.args, timeout)
 
     def _collect(self, timeout: float | None) -> int | None:
         """None: not within the timeout; or `_collects` holds no longer. A status that nobody knows is 0."""
@@ -453,11 +446,11 @@ class Popen(subprocess.Popen[AnyStr]):
         try:
             super().__exit__(exc_type, value, traceback)
         except BaseException as error:
-            self._close(error)
+            self._close_job(error)
             raise
-        self._close(value)
+        self._close_job(value)
 
-    def _close(self, under_way: BaseException | None) -> None:
+    def _close_job(self, under_way: BaseException | None) -> None:
         """Closes the private job; a failure never replaces an exception under way."""
         self._left = True
         private = self._private

@@ -312,10 +312,11 @@ static pj_wire *receive_wire(const guard *g, size_t *size) {
 
 /* Out of the reach of killpg() and of the terminal, and out of job control's sight: a process group is orphaned, and
  * can then not be stopped from the terminal, when no member has a parent in another group of its session (setpgid(2)).
- * As without a guard, that shall depend on the caller alone, so we leave the session. But a program that leads a group
- * of its own in the caller's session is not orphaned without a guard, so there we stay. */
-static void step_aside(bool leads_group) {
-    if (leads_group) {
+ * That shall be as without a guard. Where the caller's group is not orphaned, or the program leads a group of its own,
+ * we stay in the session: the program is then stopped as the caller's child would be, whatever group it makes. Else we
+ * leave, so that our being the program's parent saves no group from being orphaned. */
+static void step_aside(bool in_session) {
+    if (in_session) {
         setpgid(0, 0);
     } else {
         setsid();
@@ -330,7 +331,7 @@ static void step_aside(bool leads_group) {
 
 static int guard_it(guard *g, uint32_t flags) {
     g->keep = flags & PJ_WIRE_KEEP;
-    step_aside(flags & PJ_WIRE_LEADS_GROUP);
+    step_aside(flags & PJ_WIRE_IN_SESSION);
     g->signals = open_signals();
     keep_watch(g);
     tell(g, PJ_EMPTY, 0, 0); /* so that our going is not taken for a violent death */

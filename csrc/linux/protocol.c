@@ -32,7 +32,7 @@ static uint32_t spec_flags(const pj_spec *spec) {
     return (spec->close_fds ? PJ_WIRE_CLOSE_FDS : 0) | (spec->restore_signals ? PJ_WIRE_RESTORE_SIGNALS : 0) |
            (spec->start_new_session ? PJ_WIRE_NEW_SESSION : 0) | (spec->set_uid ? PJ_WIRE_SET_UID : 0) |
            (spec->set_gid ? PJ_WIRE_SET_GID : 0) | (spec->set_groups ? PJ_WIRE_SET_GROUPS : 0) |
-           (spec->process_group >= 0 && !spec->start_new_session ? PJ_WIRE_LEADS_GROUP : 0) |
+           (spec->process_group >= 0 && !spec->start_new_session ? PJ_WIRE_IN_SESSION : 0) |
            (spec->cwd != NULL ? PJ_WIRE_CWD : 0);
 }
 

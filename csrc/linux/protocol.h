@@ -47,9 +47,9 @@ enum { /* pj_wire.flags */
        PJ_WIRE_SET_GID = 1 << 4,
        PJ_WIRE_SET_GROUPS = 1 << 5,
        PJ_WIRE_CWD = 1 << 6,
-       PJ_WIRE_KEEP = 1 << 7,        /* not kill_on_close */
-       PJ_WIRE_LEADS_GROUP = 1 << 8, /* the program leads a process group of its own in the caller's session */
-       PJ_WIRE_CLOEXEC = 1 << 9,     /* and << 10, << 11: p2cread, c2pwrite, errwrite were close-on-exec in the owner */
+       PJ_WIRE_KEEP = 1 << 7,       /* not kill_on_close */
+       PJ_WIRE_IN_SESSION = 1 << 8, /* the guard stays in the caller's session: guard/reaper.c says why */
+       PJ_WIRE_CLOEXEC = 1 << 9,    /* and << 10, << 11: p2cread, c2pwrite, errwrite were close-on-exec in the owner */
 };
 
 /* The head of a program's description. After it: the passed descriptors, the groups (both 32 bits wide), and strings

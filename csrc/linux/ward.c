@@ -107,10 +107,16 @@ static int parents_end(int fd) {
     return fd >= 0 && is_inheritable(fd) ? fd : -1;
 }
 
+/* Our parent keeps our process group from being an orphaned one (setpgid(2)). */
+static bool group_has_parent(void) {
+    pid_t parent = getppid();
+    return parent > 0 && getsid(parent) == getsid(0) && getpgid(parent) != getpgrp();
+}
+
 static int describe(pj_launch *launch, const pj_spec *spec, bool keep, pj_error *err) {
     const int childs[] = {spec->p2cread, spec->c2pwrite, spec->errwrite};
     pj_spec sent = *spec;
-    uint32_t flags = keep ? PJ_WIRE_KEEP : 0;
+    uint32_t flags = (keep ? PJ_WIRE_KEEP : 0) | (group_has_parent() ? PJ_WIRE_IN_SESSION : 0);
     launch->inherit = malloc((spec->pass_count + 6) * sizeof *launch->inherit);
     if (launch->inherit == NULL) {
         return pj_fail(err, errno, "malloc");

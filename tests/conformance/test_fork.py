@@ -1,5 +1,6 @@
 """In a forked child everything but close() raises, and nothing the child does or forgets kills the members."""
 
+import gc
 import os
 import signal
 
@@ -150,3 +151,28 @@ def test_a_forked_child_does_not_keep_the_members_alive(backend, owners, tree):
         family.assert_dead()
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_becomes_a_daemon_keeps_its_files(backend, folder, tree):
+    """It closes all descriptors, and opens others by the same numbers: what it forgets of ours must not close those."""
+    family = tree(chain("top", "child"))
+    held = [backend.job()]
+    held.append(held[0].popen(family.argv))
+    family.ready()
+
+    def daemon():
+        os.setsid()
+        os.closerange(3, 256)
+        files = [open(folder / str(number), "w") for number in range(40)]  # noqa: SIM115
+        held.clear()
+        gc.collect()
+        for file in files:
+            file.write("hello")
+            file.flush()
+
+    assert in_child(daemon) == 0
+    family.assert_alive()
+    job, program = held
+    job.close()
+    program.wait()
+    family.assert_dead()

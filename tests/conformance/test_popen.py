@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -562,3 +563,17 @@ def test_ctrl_c_at_the_terminal_reaches_the_program(backend: Any) -> None:
     assert status == 0, output
     assert "caught" in output
     assert "status 42" in output
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e10, Fraction(60), True])
+def test_timeouts_as_stock_takes_them(backend: Any, timeout: Any) -> None:
+    assert backend.popen(["true"]).wait(timeout) == 0
+    assert backend.run(["true"], timeout=timeout).returncode == 0
+
+
+def test_a_timeout_is_told_as_it_was_given(backend: Any) -> None:
+    with backend.popen(SLEEP) as process:
+        with pytest.raises(subprocess.TimeoutExpired, match="after 0 seconds") as caught:
+            process.wait(0)
+        assert repr(caught.value.timeout) == "0"
+        process.kill()

@@ -38,6 +38,23 @@ def test_close_of_the_private_job_in_a_handler_ends_the_wait_for_the_program(bac
     assert process.wait(60) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("outer", [60, None])
+def test_a_handler_may_wait_for_the_program_that_is_waited_for(backend, soon, outer):
+    """A supervisor: a loop over wait(timeout), and a handler that ends the program. Stock deadlocks without a timeout."""
+    if outer is None and backend.has("own_child") and backend != "process-group":
+        pytest.skip("as in stock: the wait is os.waitpid() under a lock")
+    process = backend.popen(["sleep", "600"])
+    seen = []
+
+    def end():
+        process.terminate()
+        seen.append(process.wait(60))
+
+    soon(end)
+    assert process.wait(outer) == -signal.SIGTERM
+    assert seen == [-signal.SIGTERM]
+
+
 def test_close_of_a_handle_in_a_handler_wakes_its_wait(backend, soon):
     with backend.popen(["sleep", "600"]) as process:
         handle = pyjob.ProcessHandle(process)

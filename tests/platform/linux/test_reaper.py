@@ -322,6 +322,24 @@ def test_a_group_of_its_own_can_be_stopped() -> None:
         assert program.wait(DEADLINE) == -signal.SIGKILL
 
 
+def test_a_group_that_the_program_makes_can_be_stopped() -> None:
+    """As without a guard: where the caller's group is not orphaned, the program's is not either."""
+    code = """
+    os.setpgid(0, 0)  # our parent, in another group of the session, saves ours from being orphaned
+    own_group = "import os, time; os.setpgid(0, 0); print(flush=True); time.sleep(300)"
+    program = pyjob.Popen([sys.executable, "-S", "-c", own_group], backend="reaper", stdout=subprocess.PIPE)
+    program.stdout.readline()
+    os.kill(program.pid, signal.SIGTSTP)
+    end = time.monotonic() + 20
+    while open(f"/proc/{program.pid}/stat").read().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    program.kill()
+    program.wait()
+    """
+    python("if True:" + code)
+
+
 @pytest.mark.parametrize("module", ["subprocess", "pyjob"])
 def test_the_suspend_key_where_nobody_could_resume(module: str) -> None:
     """The owner leads the session of a terminal, as with `docker run -t` or `ssh -t`: ^Z stops nobody, guard or not."""
