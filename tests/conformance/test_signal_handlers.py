@@ -40,7 +40,7 @@ def test_close_of_the_private_job_in_a_handler_ends_the_wait_for_the_program(bac
 
 @pytest.mark.parametrize("outer", [60, None])
 def test_a_handler_may_wait_for_the_program_that_is_waited_for(backend, soon, outer):
-    """A supervisor: a loop over wait(timeout), and a handler that ends the program. Stock deadlocks without a timeout."""
+    """A supervisor loops over wait(timeout), and its handler ends the program. Without a timeout stock deadlocks."""
     if outer is None and backend.has("own_child") and backend != "process-group":
         pytest.skip("as in stock: the wait is os.waitpid() under a lock")
     process = backend.popen(["sleep", "600"])
