@@ -171,8 +171,8 @@ def test_survivors_are_the_cause(backend: Any, monkeypatch: pytest.MonkeyPatch) 
     started: list[Any] = []
 
     class Unkillable(pyjob.Popen[Any]):
-        def _kill(self, seconds: float) -> list[int]:
-            super()._kill(seconds)
+        def _kill_tree(self, seconds: float) -> list[int]:
+            super()._kill_tree(seconds)
             started.append(self)
             return [self.pid]
 
