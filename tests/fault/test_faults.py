@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 import pyjob
-from helpers.leftovers import LINUX, roots_of
+from helpers.leftovers import LINUX, own_cgroup, roots_of
 from helpers.procs import eventually, guards_of, processes
 from helpers.under_test import STRICT
 
@@ -297,12 +297,20 @@ class Factory:
     def groups(self) -> list[Path]:
         return [root for pid in self.pids for root in roots_of(pid)]
 
+    def tidy_up(self) -> None:
+        """A probe whose rmdir was refused leaves an empty group, of which nobody knows."""
+        cgroup = own_cgroup()
+        for pid in self.pids if cgroup else ():
+            for left in cgroup.glob(f"pyjob-probe-{pid}-*"):
+                left.rmdir()
+
     def end(self) -> None:
         for one in processes():
             if one.session in self.pids:  # only after a failure
                 os.kill(one.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
+        self.tidy_up()
         for file in (self.process.stdin, self.process.stdout, self.output):
             if file:
                 file.close()
