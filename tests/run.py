@@ -50,7 +50,7 @@ class Lane:
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)
     cgroup: Path | None = None
-    user: bool = False  # run as an ordinary user
+    user: bool = False  # runs as an ordinary user, to whom its folders belong
     log: Path = Path()
     seconds: float = 0.0
     code: int = -1
@@ -199,7 +199,7 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
                 found.append(
                     Lane(
                         "delegated",
-                        [*pytest, *(chosen or everywhere)],
+                        as_nobody([*pytest, *(chosen or everywhere)]),
                         {"PYJOB_TEST_BACKENDS": "cgroup", **extra},
                         base / "delegated",
                         True,
@@ -210,20 +210,21 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
             found.append(
                 Lane(
                     "no cgroup",
-                    [*pytest, *(chosen or everywhere)],
+                    as_nobody([*pytest, *(chosen or everywhere)]),
                     {"PYJOB_TEST_BACKENDS": "reaper,process-group", **extra},
                     base / "no-cgroup" if base else None,
                     True,
                 )
             )
             unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-            contained = [*unshare, str(python), str(work / "tests" / "helpers" / "contained.py"), *pytest]
+            contained = [*unshare, str(python), str(work / "tests" / "helpers" / "contained.py")]
             found.append(
                 Lane(
                     "contained",
-                    [*contained, *(chosen or everywhere)],
+                    [*contained, *as_nobody([*pytest, *(chosen or everywhere)])],
                     {"PYJOB_TEST_BACKENDS": "reaper,process-group", **extra},
                     base / "contained" if base else None,
+                    True,
                 )
             )
             old = [str(python), str(work / "tests" / "helpers" / "filtered.py"), *pytest, *(chosen or everywhere[:1])]
@@ -254,7 +255,7 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
         part.mkdir()
     if lane.cgroup:
         lane.cgroup.mkdir(parents=True)
-    if lane.user or lane.name == "contained":
+    if lane.user:
         for part in (folder, folder / "home", folder / "tmp"):
             os.chown(part, NOBODY, NOBODY)
     if lane.name == "delegated" and lane.cgroup:
@@ -321,12 +322,11 @@ def sweep(lane: Lane) -> None:
 def run(lane: Lane, work: Path) -> None:
     begin = time.monotonic()
     env = prepare(lane, work)
-    command = as_nobody(lane.command) if lane.user else lane.command
     options = {"preexec_fn": lambda: enter(lane), "start_new_session": True} if os.name == "posix" else {}
     with open(lane.log, "wb") as log:
         cwd = work / "tests" if lane.name != "windows" else CHECKOUT / "tests"
         process = subprocess.Popen(
-            command,
+            lane.command,
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,

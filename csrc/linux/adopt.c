@@ -2,10 +2,7 @@
 #include "linux/adopt.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -53,17 +50,6 @@ static bool descends(const pj_table *table, const pj_stat *one, pj_pid from) {
         at = above != NULL && above->start <= at->start ? above : NULL;
     }
     return false;
-}
-
-static bool is_parked(pj_pid pid) {
-    char path[40], name[sizeof PJ_GUARD_PARKED + 1];
-    snprintf(path, sizeof path, "/proc/%lld/comm", (long long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, name, sizeof name);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return got == sizeof PJ_GUARD_PARKED && memcmp(name, PJ_GUARD_PARKED "\n", sizeof PJ_GUARD_PARKED) == 0;
 }
 
 /* ---- begin and end ---- */
@@ -132,7 +118,7 @@ static bool reap_orphan(const pj_adoption *adoption, const pj_stat *one) {
 static int spare_helpers(const pj_table *table, list *spared, pj_error *err) {
     for (size_t i = 0; i < table->count; i++) {
         const pj_stat *parked = &table->items[i];
-        if (parked->parent != getpid() || !is_parked(parked->pid)) {
+        if (parked->parent != getpid() || !pj_guard_is_parked(parked->pid)) {
             continue;
         }
         int result = add(spared, parked, err);

@@ -205,9 +205,9 @@ int pj_guard_start(const char *path, char *const argv[], const int *inherit, pj_
     return done < 0 ? -1 : take_result(&s, guard, err);
 }
 
-static bool is_parked(pid_t pid) {
+bool pj_guard_is_parked(pj_pid pid) {
     char path[40], name[sizeof PJ_GUARD_PARKED + 1];
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    snprintf(path, sizeof path, "/proc/%lld/comm", (long long)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return false;
@@ -220,7 +220,8 @@ static bool is_parked(pid_t pid) {
 void pj_guard_collect(void) {
     siginfo_t ended = {0};
     while (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT | __WCLONE) == 0 && ended.si_pid != 0) {
-        if (!is_parked(ended.si_pid) || waitid(P_PID, (id_t)ended.si_pid, &ended, WEXITED | WNOHANG | __WCLONE) != 0) {
+        if (!pj_guard_is_parked(ended.si_pid) ||
+            waitid(P_PID, (id_t)ended.si_pid, &ended, WEXITED | WNOHANG | __WCLONE) != 0) {
             return;
         }
         ended.si_pid = 0;

@@ -23,6 +23,7 @@ void pj_guard_collect(void);
 
 /* The name of a parked process, in /proc/PID/comm. */
 #define PJ_GUARD_PARKED "pyjob-parked"
+bool pj_guard_is_parked(pj_pid pid);
 
 /* Whether orphans of our tree become our children: we are PID 1 of this PID namespace, or a subreaper. */
 bool pj_guard_adoptive(void);

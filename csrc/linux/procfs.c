@@ -274,7 +274,7 @@ int pj_read_ids(int fd, pj_take take, void *arg) {
             pid = 0;
         }
     }
-    return size < 0 ? -1 : 0;
+    return size < 0 && errno != ENODEV ? -1 : 0; /* ENODEV: the group is gone, and nobody is in it */
 }
 
 static bool add(pj_table *table, const pj_stat *stat) {

@@ -142,9 +142,6 @@ int pj_dir_procs(pj_dir *dir, pj_take take, void *arg) {
         return is_gone(errno) ? 0 : -1;
     }
     int result = pj_read_ids(fd, take, arg);
-    if (result < 0 && is_gone(errno)) {
-        result = 0;
-    }
     close_keeping_errno(fd);
     return result;
 }
