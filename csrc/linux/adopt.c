@@ -38,16 +38,18 @@ static bool has(const pj_process *items, size_t count, const pj_stat *one) {
     return false;
 }
 
-/* Descendants by one table, the dead included. Each link goes up to one that is not younger; the depth is bounded, as
- * PIDs used again could make a circle. */
+/* By one table, the dead included; NULL: none that is not younger. Who goes up by it bounds the depth, as PIDs used
+ * again could make a circle. */
+static const pj_stat *parent(const pj_table *table, const pj_stat *one) {
+    const pj_stat *above = pj_table_find(table, one->parent);
+    return above != NULL && above->start <= one->start ? above : NULL;
+}
+
 static bool descends(const pj_table *table, const pj_stat *one, pj_pid from) {
-    const pj_stat *at = one;
-    for (size_t depth = 0; at != NULL && depth <= table->count; depth++) {
-        if (at->parent == from) {
+    for (size_t depth = 0; one != NULL && depth <= table->count; depth++, one = parent(table, one)) {
+        if (one->parent == from) {
             return true;
         }
-        const pj_stat *above = pj_table_find(table, at->parent);
-        at = above != NULL && above->start <= at->start ? above : NULL;
     }
     return false;
 }
@@ -154,27 +156,94 @@ static int note_orphans(pj_adoption *adoption, const pj_table *table, pj_error *
     return 0;
 }
 
-int pj_adoption_look(pj_adoption *adoption, pj_process **spared, size_t *count, pj_error *err) {
+enum { BEFORE = 1, ROOT = 2 };
+
+static void mark(const pj_table *table, unsigned char *marks, const pj_process *these, size_t count,
+                 unsigned char with) {
+    for (size_t i = 0; i < count; i++) {
+        const pj_stat *line = pj_table_find(table, these[i].pid);
+        if (line != NULL && line->start == these[i].created && !pj_stat_dead(line)) {
+            marks[line - table->items] |= with;
+        }
+    }
+}
+
+static unsigned char marks_upwards(const pj_table *table, const unsigned char *marks, const pj_stat *one) {
+    unsigned char found = 0;
+    for (size_t depth = 0; one != NULL && depth <= table->count; depth++, one = parent(table, one)) {
+        found |= marks[one - table->items];
+    }
+    return found;
+}
+
+/* Those from before, and what they have started since: remembered, too, for an orphan of theirs comes to us. Foreign
+ * is who of them is not below a root. */
+static int note_before(pj_adoption *adoption, const pj_table *table, const unsigned char *marks, list *foreign,
+                       pj_error *err) {
+    list known = {0};
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < table->count; i++) {
+        const pj_stat *one = &table->items[i];
+        unsigned char found = pj_stat_dead(one) ? 0 : marks_upwards(table, marks, one);
+        if (found == BEFORE || (marks[i] & BEFORE)) {
+            result = add(&known, one, err);
+        }
+        if (result == 0 && found == BEFORE) {
+            result = add(foreign, one, err);
+        }
+    }
+    for (size_t i = 0; result == 0 && table->moving && i < adoption->before_count; i++) {
+        const pj_process *one = &adoption->before[i];
+        if (pj_table_find(table, one->pid) == NULL) { /* missed, perhaps */
+            result = add(&known, &(pj_stat){.pid = one->pid, .start = one->created}, err);
+        }
+    }
+    if (result < 0) {
+        free(known.items);
+        return -1;
+    }
+    free(adoption->before);
+    adoption->before = known.items;
+    adoption->before_count = known.count;
+    return 0;
+}
+
+static int find_foreign(pj_adoption *adoption, const pj_table *table, const pj_process *roots, size_t root_count,
+                        list *foreign, pj_error *err) {
+    unsigned char *marks = calloc(table->count + 1, 1);
+    if (marks == NULL) {
+        return pj_fail(err, errno, "calloc");
+    }
+    mark(table, marks, adoption->before, adoption->before_count, BEFORE);
+    mark(table, marks, roots, root_count, ROOT);
+    int result = note_before(adoption, table, marks, foreign, err);
+    free(marks);
+    return result;
+}
+
+int pj_adoption_look(pj_adoption *adoption, const pj_process *roots, size_t root_count, pj_apart *out, pj_error *err) {
     pj_table table = {0};
-    list found = {0};
+    list spared = {0}, foreign = {0};
     int result = pj_procfs_scan(&table, err);
     if (result == 0) {
         result = note_orphans(adoption, &table, err);
     }
     if (result == 0) {
-        result = spare_helpers(&table, &found, err);
+        result = spare_helpers(&table, &spared, err);
     }
-    for (size_t i = 0; result == 0 && i < table.count; i++) {
-        if (has(adoption->before, adoption->before_count, &table.items[i])) {
-            result = add(&found, &table.items[i], err);
-        }
+    if (result == 0) {
+        result = find_foreign(adoption, &table, roots, root_count, &foreign, err);
     }
     pj_table_free(&table);
+    *out = (pj_apart){spared.items, foreign.items, spared.count, foreign.count};
     if (result < 0) {
-        free(found.items);
-        return -1;
+        pj_apart_free(out);
     }
-    *spared = found.items;
-    *count = found.count;
-    return 0;
+    return result;
+}
+
+void pj_apart_free(pj_apart *apart) {
+    free(apart->spared);
+    free(apart->foreign);
+    *apart = (pj_apart){0};
 }

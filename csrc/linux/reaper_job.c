@@ -146,11 +146,10 @@ static void free_parts(pj_reaper_job *job) {
 }
 
 static void reap_orphans(pj_adoption *adoption) {
-    pj_process *spared;
-    size_t count;
+    pj_apart apart;
     pj_error unused;
-    if (pj_adoption_look(adoption, &spared, &count, &unused) == 0) {
-        free(spared);
+    if (pj_adoption_look(adoption, NULL, 0, &apart, &unused) == 0) {
+        pj_apart_free(&apart);
     }
 }
 
@@ -246,7 +245,7 @@ static void gather(const pj_reaper_job *job, pj_crowd *to) {
 static int add_caller(pj_adoption *adoption, pj_crowd *to, pj_error *err) {
     pj_stat self;
     if (pj_procfs_stat(getpid(), &self, err) < 0 ||
-        pj_adoption_look(adoption, &to->spared, &to->spared_count, err) < 0) {
+        pj_adoption_look(adoption, to->roots, to->root_count, &to->apart, err) < 0) {
         return -1;
     }
     to->roots[to->root_count++] = (pj_process){self.pid, -1, self.start};
@@ -287,15 +286,17 @@ void pj_crowd_free(pj_crowd *crowd) {
     free(crowd->wards);
     free(crowd->roots);
     free(crowd->stumps);
-    free(crowd->spared);
+    pj_apart_free(&crowd->apart);
     *crowd = (pj_crowd){0};
 }
 
 pj_forest pj_crowd_trees(const pj_crowd *crowd) {
     return (pj_forest){.roots = crowd->roots,
                        .root_count = crowd->root_count,
-                       .spared = crowd->spared,
-                       .spared_count = crowd->spared_count};
+                       .spared = crowd->apart.spared,
+                       .spared_count = crowd->apart.spared_count,
+                       .foreign = crowd->apart.foreign,
+                       .foreign_count = crowd->apart.foreign_count};
 }
 
 pj_forest pj_crowd_stumps(const pj_crowd *crowd) {

@@ -42,8 +42,7 @@ typedef struct {
     size_t root_count;
     pj_process *stumps; /* programs whose guard was killed: they and what is below them can still be found */
     size_t stump_count;
-    pj_process *spared;
-    size_t spared_count;
+    pj_apart apart;
     bool holds_caller;
 } pj_crowd;
 

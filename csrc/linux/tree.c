@@ -67,11 +67,13 @@ static bool pin_parent(const pj_process *child, pj_process *out) {
 /* From a pinned process up to a root, without /proc. 1: *out tells; 0: not to be decided in this way. */
 static int climb(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
     pj_process at = *process, above;
-    bool root, spared;
+    bool root, spared, foreign;
     int result = pj_is_among(forest->spared, forest->spared_count, at.pid, &spared, err);
     for (bool self = true; result == 0; self = false) {
-        result = pj_is_among(forest->roots, forest->root_count, at.pid, &root, err);
-        if (result == 0 && (root || spared || at.pid <= 1)) {
+        if (pj_is_among(forest->roots, forest->root_count, at.pid, &root, err) < 0 ||
+            pj_is_among(forest->foreign, forest->foreign_count, at.pid, &foreign, err) < 0) {
+            result = -1;
+        } else if (root || spared || foreign || at.pid <= 1) {
             *out = root && !spared && (!self || forest->with_roots);
             result = 1;
         }

@@ -6,13 +6,16 @@
 #include "core/process.h"
 
 /* The descendants of all roots. Dead roots count for nothing. Roots are followed but are no members themselves, unless
- * with_roots; the spared are followed too, and are never members. The calling process can be a member and is listed
+ * with_roots; the spared are followed too, and are never members; neither are the foreign, nor what is below them and
+ * not below a root that is below them. The calling process can be a member and is listed
  * then, but is never signalled or killed. */
 typedef struct {
     const pj_process *roots; /* pinned, in any order */
     size_t root_count;
     const pj_process *spared; /* guards of other jobs */
     size_t spared_count;
+    const pj_process *foreign; /* from before assign_self() */
+    size_t foreign_count;
     bool with_roots;
 } pj_forest;
 

@@ -106,6 +106,10 @@ static int is_anchor(const pj_view *view, pj_pid pid, bool *out, pj_error *err) 
     return 0;
 }
 
+static int is_foreign(const pj_view *view, pj_pid pid, bool *out, pj_error *err) {
+    return pj_is_among(view->forest->foreign, view->forest->foreign_count, pid, out, err);
+}
+
 enum { REACHED, OUTSIDE, MOVED };
 
 /* One climb. Each link is proved: the parent is older than its child, or the child, looked at again after the parent,
@@ -113,12 +117,12 @@ enum { REACHED, OUTSIDE, MOVED };
 static int climb(const pj_view *view, const pj_stat *first, pj_error *err) {
     pj_stat at = *first, above, again;
     for (; at.parent != 0; at = above) {
-        bool anchor;
-        if (is_anchor(view, at.parent, &anchor, err) < 0) {
+        bool anchor, foreign;
+        if (is_anchor(view, at.parent, &anchor, err) < 0 || is_foreign(view, at.parent, &foreign, err) < 0) {
             return -1;
         }
-        if (anchor) {
-            return REACHED;
+        if (anchor || foreign) {
+            return anchor ? REACHED : OUTSIDE;
         }
         if (pj_procfs_stat_at(view->proc, at.parent, &above, err) < 0) {
             return err->code == ESRCH ? MOVED : -1;
@@ -171,12 +175,13 @@ int pj_is_among(const pj_process *these, size_t count, pj_pid pid, bool *out, pj
 
 static int is_member(const pj_view *view, const pj_stat *stat, bool *out, pj_error *err) {
     const pj_forest *forest = view->forest;
-    bool root, spared;
+    bool root, spared, foreign;
     if (pj_is_among(forest->roots, forest->root_count, stat->pid, &root, err) < 0 ||
-        pj_is_among(forest->spared, forest->spared_count, stat->pid, &spared, err) < 0) {
+        pj_is_among(forest->spared, forest->spared_count, stat->pid, &spared, err) < 0 ||
+        is_foreign(view, stat->pid, &foreign, err) < 0) {
         return -1;
     }
-    if (root || spared) {
+    if (root || spared || foreign) {
         *out = root && forest->with_roots;
         return 0;
     }
@@ -300,6 +305,11 @@ static int mark_known(pj_view *view, pj_error *err) {
     }
     for (size_t at = 0; at < forest->spared_count; at++) {
         if (mark(view, &forest->spared[at], VIEW_SPARED, &shown, err) < 0) {
+            return -1;
+        }
+    }
+    for (size_t at = 0; at < forest->foreign_count; at++) {
+        if (mark(view, &forest->foreign[at], VIEW_OUT, &shown, err) < 0) {
             return -1;
         }
     }

@@ -203,6 +203,49 @@ os._exit(6)"""
     assert len(got["got"]) == 4 and all(code in (*got["mine"], -9) for code in got["got"])
 
 
+STARTER = """import subprocess, sys
+for line in sys.stdin:
+    one = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+    print(one.pid, flush=True)
+"""
+
+
+def test_what_is_from_before_is_no_member_nor_what_it_starts(encloses, owners):
+    body = """
+    starter = subprocess.Popen(
+        [sys.executable, "-S", "-c", argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def start():
+        print(file=starter.stdin, flush=True)
+        return pyjob.ProcessHandle(int(starter.stdout.readline()))
+    started = [start()]
+    job = pyjob.Job(backend=backend)
+    job.assign_self()
+    started.append(start())
+    report(alone=job.pids() == [os.getpid()], members=[one.pid in job for one in started])
+    job.kill()
+    report(spared=[one.is_alive() for one in started], starter=starter.poll())
+    starter.kill()
+    starter.wait()
+    job.kill()
+    report(orphans=[one.is_alive() for one in started])
+    job.close()
+    for one in started:
+        one.kill()
+        one.wait(30)
+    """
+    owner = owners(body, end="return", backend=str(encloses), argument=STARTER)
+    got = owner.ready()
+    owner.end()
+    assert owner.wait() == 0, owner.output
+    assert got == {
+        "alone": True,
+        "members": [False, False],
+        "spared": [True, True],
+        "starter": None,
+        "orphans": [True, True],
+    }
+
+
 def test_popen_of_ours_inside(encloses, owners, tree):
     body = """
     job = pyjob.Job(backend=backend)
