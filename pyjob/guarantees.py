@@ -196,7 +196,10 @@ def unsupported(backend: str | None, wanted: int) -> UnsupportedError:
     if backend is not None and backend not in _native.BACKENDS:
         return UnsupportedError(f"the backend {backend} does not exist on this platform ({sys.platform})")
     promised = list(from_bits(wanted))
-    text = f"no available backend promises {' and '.join(promised)}" if promised else "no backend is available"
+    if promised:
+        text = f"no available backend promises {' and '.join(promised)}"
+    else:
+        text = "no backend is available" if backend is None else f"the backend {backend} is not available"
     for row in backends():
         if row.name not in ladder(backend):
             continue

@@ -176,3 +176,20 @@ def test_a_child_that_becomes_a_daemon_keeps_its_files(backend, folder, tree):
     job.close()
     program.wait()
     family.assert_dead()
+
+
+@pytest.mark.needs("named")
+def test_a_job_opened_by_name_is_closed_at_fork_too(backend, folder):
+    import pyjob
+
+    name = f"fork-{os.getpid()}-{folder.name}"
+    with backend.job(name=name), pyjob.Job.open(name) as opened:
+        before = set(os.listdir("/proc/self/fd"))
+
+        def child():
+            left = set(os.listdir("/proc/self/fd"))
+            assert len(left) < len(before), (before, left)
+            return 0 if opened.closed else 3
+
+        assert in_child(child) == 0
+        assert opened.pids() == []

@@ -99,3 +99,15 @@ def test_text_in_all_ways(backend: Any) -> None:
     code = "import sys; sys.stdout.write(sys.stdin.read().upper() + 'x\\ny\\n')"
     for options in ({}, {"timeout": 60}, {"linger": 30}):
         assert backend.run(python(code), input="ab\n", stdout=-1, text=True, **options).stdout == "AB\nx\ny\n"
+
+
+@pytest.mark.parametrize("call", ["run", "check_output", "Popen"])
+def test_the_encoding_warning_names_the_callers_line(folder: Path, call: str) -> None:
+    """PEP 597: whoever fixes it must be led to the line to be fixed."""
+    script = folder / "script.py"
+    script.write_text(f"import sys, pyjob\npyjob.{call}([sys.executable, '-S', '-c', ''], text=True)\n")
+    done = subprocess.run(
+        [sys.executable, "-X", "warn_default_encoding", script], stdin=subprocess.DEVNULL, capture_output=True
+    )
+    told = [line for line in done.stderr.decode().splitlines() if "EncodingWarning" in line]
+    assert [line.split(" EncodingWarning")[0] for line in told] == [f"{script}:2:"]
