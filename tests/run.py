@@ -175,7 +175,7 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
         one for one in arguments if not one.startswith("-") and (CHECKOUT / "tests" / one.split("::")[0]).exists()
     ]
     options = [one for one in arguments if one not in chosen]
-    options = ["-p", "no:cacheprovider", "-q", "-ra", "--color=no", *(["--reruns", "1"] if CI else []), *options]
+    options = ["-p", "no:cacheprovider", "-q", "-raR", "--color=no", *(["--reruns", "1"] if CI else []), *options]
     here = sorted(one.name for one in (CHECKOUT / "tests").iterdir() if one.is_dir() and any(one.rglob("test_*.py")))
     everything = [one for one in here if one not in NOT_HERE]
     everywhere = [one for one in PER_BACKEND if one in everything]
@@ -241,7 +241,7 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
         paths = [one for one in chosen if one.startswith(("conformance", "acceptance", "windows"))]
         if paths or not chosen:
             paths = paths or ["conformance", "acceptance", "windows"]
-            command = [str(python), str(bed), *(["--required"] if STRICT else []), "pytest", "-q", "-ra", "--color=no"]
+            command = [str(python), str(bed), *(["--required"] if STRICT else []), "pytest", "-q", "-raR", "--color=no"]
             found.insert(1, Lane("windows", [*command, *options[5:], *paths]))
     wanted = [one for one in os.environ.get("PYJOB_TEST_LANES", "").split(",") if one]
     return [one for one in found if not wanted or one.name in wanted]

@@ -29,11 +29,19 @@ static char *below(const char *directory, const char *name) {
 static bool take_pooled(pj_cgroup_job *job, char name[48]) {
     pj_root *root = job->root;
     struct stat stat;
-    while (!job->head.keep && root->pooled > 0) {
-        job->number = root->pool[--root->pooled];
+    while (!job->head.keep && (job->number = pj_root_unpool(root)) != 0) {
+        bool hot = job->number == root->hot.number;
         snprintf(name, 48, PJ_LEAF_PREFIX "%lu", job->number);
         if (fstatat(root->fd, name, &stat, 0) == 0) {
             job->inode = (uint64_t)stat.st_ino;
+            if (hot && job->inode == root->hot.inode) {
+                job->hot = &root->hot;
+            }
+        }
+        if (hot && !job->hot) { /* somebody removed it */
+            pj_root_cool(root);
+        }
+        if (job->inode != 0) {
             return true;
         }
     }
@@ -98,8 +106,8 @@ static bool is_as_new(const pj_cgroup_job *job) {
     struct stat stat;
     pj_leaf(job, &dir);
     return job->number != 0 && !job->head.keep && !job->name && !atomic_load(&job->killed) && !job->head.holds_caller &&
-           fstatat(dir.base, dir.text, &stat, 0) == 0 && stat.st_mode == (S_IFDIR | plain) &&
-           stat.st_uid == geteuid() && stat.st_nlink == 2 && pj_dir_idle(&dir);
+           (job->hot ? fstat(job->hot->dir, &stat) : fstatat(dir.base, dir.text, &stat, 0)) == 0 &&
+           stat.st_mode == (S_IFDIR | plain) && stat.st_uid == geteuid() && stat.st_nlink == 2 && pj_cgroup_idle(job);
 }
 
 /* true: it is gone, or nobody is in it. */
@@ -107,8 +115,12 @@ static bool drop_leaf(pj_cgroup_job *job) {
     pj_dir dir;
     pj_root *root = job->root;
     if (root->pooled < PJ_POOL && is_as_new(job)) {
-        root->pool[root->pooled++] = job->number;
+        pj_root_pool(root, job->number, job->inode);
         return true;
+    }
+    if (job->hot) {
+        pj_root_cool(root);
+        job->hot = NULL;
     }
     pj_leaf(job, &dir);
     for (int tries = 0; tries < 10 && pj_dir_populated(&dir) == 0; tries++) {
@@ -255,13 +267,15 @@ static int spawn(pj_job *head, const pj_spec *spec, pj_child *out, pj_error *err
         return pj_unsupported(err, "a job that was opened by name takes nobody in");
     }
     pj_dir dir;
-    int leaf = pj_dir_open(pj_leaf(job, &dir), NULL, O_RDONLY | O_DIRECTORY);
+    int leaf = job->hot ? job->hot->dir : pj_dir_open(pj_leaf(job, &dir), NULL, O_RDONLY | O_DIRECTORY);
     if (leaf < 0) {
         return pj_fail(err, errno, "open (cgroup)");
     }
     pj_place place = {.cgroup_fd = leaf, .terminal = -1};
     int result = pj_spawn(spec, &place, out, err);
-    close(leaf);
+    if (!job->hot) {
+        close(leaf);
+    }
     return result;
 }
 

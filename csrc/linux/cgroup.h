@@ -25,9 +25,10 @@ typedef struct {
     _Atomic uint64_t beside[PJ_KNOWN_GROUPS]; /* and not in it */
     unsigned long number;                     /* of a leaf that may go to the pool; 0: nested */
     unsigned long made;                       /* opened by name: directories inside it, else the root counts */
-    atomic_bool killed; /* by cgroup.kill: not to be used again, as kernels from 6.14 on count these */
-    char *name;         /* in the registry, or NULL */
-    int former;         /* where the caller came from, or -1 */
+    atomic_bool killed;     /* by cgroup.kill: not to be used again, as kernels from 6.14 on count these */
+    char *name;             /* in the registry, or NULL */
+    int former;             /* where the caller came from, or -1 */
+    const pj_hot_leaf *hot; /* its own leaf, open; or NULL */
 } pj_cgroup_job;
 
 /* Inside a leaf: job-N nested jobs, self-N where the caller lives, in-N one for each assigned process. */
@@ -47,6 +48,8 @@ int pj_cgroup_contains(pj_job *job, const pj_process *process, bool *out, pj_err
 int pj_cgroup_signal(pj_job *job, int sig, pj_error *err);
 int pj_cgroup_wait(pj_job *job, pj_deadline deadline, pj_error *err);
 int pj_cgroup_others(pj_cgroup_job *job, pj_pids *out, pj_error *err); /* members but the caller */
+bool pj_cgroup_empty(const pj_cgroup_job *job); /* false also where it is gone, or not to be read */
+bool pj_cgroup_idle(const pj_cgroup_job *job);  /* empty, and who came would run */
 
 int pj_cgroup_await(pj_cgroup_job *job, pj_deadline deadline, pj_error *err); /* as wait(), but they may be dying yet */
 void pj_cgroup_settle(pj_cgroup_job *job, const pj_pids *seen);               /* until former members are quite dead */

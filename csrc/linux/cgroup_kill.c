@@ -169,8 +169,7 @@ static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
 
 int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
     pj_cgroup_job *job = (pj_cgroup_job *)head;
-    pj_dir dir;
-    if (pj_dir_populated(pj_leaf(job, &dir)) == 0) { /* the usual case: a program that has ended by itself */
+    if (pj_cgroup_empty(job)) { /* the usual case: a program that has ended by itself */
         return 0;
     }
     /* Each round takes locks that the dying need, too; but what the caller starts meanwhile is only ended by the next.

@@ -286,6 +286,27 @@ static int wait_events(pj_dir *dir, pj_deadline deadline, pj_error *err) {
     return result;
 }
 
+static bool read_events(const pj_cgroup_job *job, char text[256]) {
+    pj_dir dir;
+    if (!job->hot) {
+        return pj_dir_read(pj_leaf(job, &dir), "cgroup.events", text, 256) > 0;
+    }
+    ssize_t size = pread(job->hot->events, text, 255, 0);
+    text[size < 0 ? 0 : size] = '\0';
+    return size > 0;
+}
+
+bool pj_cgroup_empty(const pj_cgroup_job *job) {
+    char text[256];
+    return read_events(job, text) && pj_event(text, "populated") == 0;
+}
+
+bool pj_cgroup_idle(const pj_cgroup_job *job) {
+    char text[256];
+    return read_events(job, text) && pj_event(text, "populated") == 0 &&
+           pj_event(text, "frozen") <= 0; /* not there: below Linux 5.2 nothing can be frozen */
+}
+
 int pj_cgroup_await(pj_cgroup_job *job, pj_deadline deadline, pj_error *err) {
     char rest[PJ_CGROUP_PATH];
     bool inside;
@@ -299,8 +320,7 @@ int pj_cgroup_await(pj_cgroup_job *job, pj_deadline deadline, pj_error *err) {
 int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
     pj_cgroup_job *job = (pj_cgroup_job *)head;
     pj_pids seen = {0};
-    pj_dir dir;
-    if (pj_dir_populated(pj_leaf(job, &dir)) == 0) { /* the usual case: a program that has ended by itself */
+    if (pj_cgroup_empty(job)) { /* the usual case: a program that has ended by itself */
         return 0;
     }
     if (pj_cgroup_others(job, &seen, err) < 0) {

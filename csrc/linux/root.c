@@ -82,6 +82,7 @@ void pj_root_unref(pj_root *root) {
     if (!root || atomic_fetch_sub(&root->refs, 1) != 1) {
         return;
     }
+    pj_root_cool(root);
     for (pj_lingerer *next, *at = root->lingering; at; at = next) {
         next = at->next;
         free(at);
@@ -181,6 +182,50 @@ void pj_root_forget(pj_platform *platform) {
     platform->root = NULL;
 }
 
+/* ---- empty leaves ---- */
+
+void pj_root_cool(pj_root *root) {
+    if (root->hot.number != 0) {
+        close(root->hot.dir);
+        close(root->hot.events);
+        root->hot.number = 0;
+    }
+}
+
+/* Nothing is lost where it fails. */
+static void warm(pj_root *root, unsigned long number, uint64_t inode) {
+    char name[48];
+    snprintf(name, sizeof name, PJ_LEAF_PREFIX "%lu", number);
+    int dir = openat(root->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int events = dir < 0 ? -1 : openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    if (dir > STDERR_FILENO && events > STDERR_FILENO) { /* else the caller has closed what is to be there */
+        root->hot = (pj_hot_leaf){number, inode, dir, events};
+        return;
+    }
+    if (dir >= 0) {
+        close(dir);
+    }
+    if (events >= 0) {
+        close(events);
+    }
+}
+
+void pj_root_pool(pj_root *root, unsigned long number, uint64_t inode) {
+    if (root->hot.number == 0) {
+        warm(root, number, inode);
+    }
+    unsigned long *top = &root->pool[root->pooled++];
+    *top = number;
+    if (root->pooled > 1 && top[-1] == root->hot.number) {
+        *top = top[-1];
+        top[-1] = number;
+    }
+}
+
+unsigned long pj_root_unpool(pj_root *root) {
+    return root->pooled > 0 ? root->pool[--root->pooled] : 0;
+}
+
 /* ---- what waits to be removed ---- */
 
 void pj_root_linger(pj_root *root, const char *path) {
@@ -216,11 +261,12 @@ void pj_root_retire(pj_platform *platform, pj_root *root) {
     if (root->jobs > 0 || root->guarded || platform->root != root) {
         return;
     }
-    while (root->pooled > 0) {
+    for (unsigned long number; (number = pj_root_unpool(root)) != 0;) {
         char name[32];
-        snprintf(name, sizeof name, PJ_LEAF_PREFIX "%lu", root->pool[--root->pooled]);
+        snprintf(name, sizeof name, PJ_LEAF_PREFIX "%lu", number);
         unlinkat(root->fd, name, AT_REMOVEDIR);
     }
+    pj_root_cool(root);
     pj_root_tidy(root, 1000);
     if (unlinkat(root->home, root->name, AT_REMOVEDIR) == 0) {
         pj_root_forget(platform);

@@ -147,7 +147,7 @@ int pj_dir_procs(pj_dir *dir, pj_take take, void *arg) {
 }
 
 /* The value of `key` in cgroup.events, where each line is a name, a blank and a digit. -1: not there. */
-static int value_of(const char *text, const char *key) {
+int pj_event(const char *text, const char *key) {
     const size_t size = strlen(key);
     for (const char *at = text; *at;) {
         if (strncmp(at, key, size) == 0 && at[size] == ' ') {
@@ -164,7 +164,7 @@ static int event(pj_dir *dir, const char *key) {
     if (pj_dir_read(dir, "cgroup.events", text, sizeof text) < 0) {
         return is_gone(errno) ? 0 : -1;
     }
-    int value = value_of(text, key);
+    int value = pj_event(text, key);
     if (value < 0) {
         errno = EPROTO;
     }
@@ -173,12 +173,6 @@ static int event(pj_dir *dir, const char *key) {
 
 int pj_dir_populated(pj_dir *dir) {
     return event(dir, "populated");
-}
-
-bool pj_dir_idle(pj_dir *dir) {
-    char text[256];
-    return pj_dir_read(dir, "cgroup.events", text, sizeof text) > 0 && value_of(text, "populated") == 0 &&
-           value_of(text, "frozen") <= 0; /* not there: below Linux 5.2 nothing can be frozen */
 }
 
 /* ---- removal ---- */

@@ -40,8 +40,8 @@ int pj_dir_each(pj_dir *dir, unsigned depth, pj_visit visit, void *arg);
  */
 int pj_dir_procs(pj_dir *dir, pj_take take, void *arg);
 
-int pj_dir_populated(pj_dir *dir);          /* 1: processes in it or below; 0: none, or the directory is gone */
-bool pj_dir_idle(pj_dir *dir);              /* nobody is in it or below, and who came would run */
+int pj_event(const char *text, const char *key); /* from cgroup.events; -1: not there */
+int pj_dir_populated(pj_dir *dir);               /* 1: processes in it or below; 0: none, or the directory is gone */
 int pj_dir_remove_unpopulated(pj_dir *dir); /* only if nobody is in it or below: members may just be making groups */
 int pj_dir_remove(pj_dir *dir); /* with all that is in it, deepest first; gone already is success; EBUSY: populated */
 
