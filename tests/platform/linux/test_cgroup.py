@@ -346,6 +346,23 @@ def test_a_leaf_is_used_again_only_as_it_was_made(change):
         assert not leaf.exists()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_leaf_that_somebody_removed_meanwhile(replaced):
+    """The hot one is held open: what is open must not be taken for what has its name now."""
+    for _ in range(12):
+        program = pyjob.Popen(["cat"], stdin=subprocess.PIPE, backend="cgroup")
+        (leaf,) = (one for root in roots_of(os.getpid()) for one in root.iterdir() if program.pid in members(one))
+        program.communicate()
+        leaf.rmdir()
+        if replaced:
+            leaf.mkdir()
+    program = pyjob.Popen(["cat"], stdin=subprocess.PIPE, backend="cgroup")
+    assert program.pid in program.job
+    program.kill()
+    assert program.wait(DEADLINE) == -9
+    program.stdin.close()
+
+
 def test_a_caller_whose_group_was_killed_before(owners):
     """From Linux 6.14 on, what is cloned from such a group into another dies at birth."""
     home = own_cgroup()
