@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 import time
@@ -182,7 +181,7 @@ def _communicate(
     deadline = None if timeout is None else time.monotonic() + timeout
     process._exchange = exchange = _platform.Exchange(process, input)
     try:
-        exited = exchange.run(deadline, math.inf if linger is None else linger)
+        exited = exchange.run(deadline, float("inf") if linger is None else linger)
     except TimeoutError:
         assert timeout is not None
         output, errors = exchange.raw(process.stdout), exchange.raw(process.stderr)
