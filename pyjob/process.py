@@ -42,6 +42,11 @@ class ProcessHandle:
 
     def __init__(self, pid: ProcessLike) -> None:
         self._core = pin(pid)
+        if isinstance(pid, ProcessHandle):  # a handle of its own, which can be closed by itself
+            pid.is_alive()  # ValueError when that is closed
+            self._core = _native.Process(pid.pid)
+            if self != pid:
+                raise ProcessLookupError(errno.ESRCH, f"process {pid.pid} has ended already")
 
     @classmethod
     def _wrap(cls, native: _native.Process) -> ProcessHandle:

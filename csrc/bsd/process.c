@@ -54,10 +54,14 @@ int pj_process_signal(const pj_process *process, int sig, pj_error *err) {
     return kill((pid_t)process->pid, sig) < 0 ? pj_fail(err, errno, "kill") : 0;
 }
 
-/* Of our own child, without reaping it. */
+/* Of our own child, without reaping it. By number, and then asked whose that is: who was created then has had the
+ * number all the while. */
 static bool ask_wait(const pj_process *process, int *status) {
     siginfo_t info = {0};
-    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != process->pid) {
+    pj_entry entry;
+    pj_error unused;
+    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != process->pid ||
+        pj_look(process->pid, &entry, &unused) < 0 || entry.created != process->created) {
         return false;
     }
     *status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;

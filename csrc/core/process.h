@@ -11,6 +11,7 @@ typedef struct {
     pj_pid pid;
     intptr_t handle;  /* Linux: a pidfd, -1 below kernel 5.3; Windows: a HANDLE; elsewhere -1 */
     uint64_t created; /* start time in the system's own unit: identity together with pid where there is no handle */
+    bool kernel;      /* as pj_process_open() found it: a kernel thread, which takes no signal */
 } pj_process;
 
 /* Pins the identity first, reads `created` after, looks again whether it lives. A PID that nobody has: ESRCH

@@ -64,6 +64,7 @@ static int complete(pj_process *process, pj_error *err) {
     int fd = (int)process->handle;
     if (pj_procfs_stat(process->pid, &stat, err) == 0) {
         process->created = stat.start;
+        process->kernel = stat.kernel;
     } else if (err->code != EACCES) { /* hidden by hidepid: the pidfd alone is its identity */
         return -1;
     }
@@ -118,7 +119,10 @@ int pj_process_alive(const pj_process *process, bool *alive, pj_error *err) {
     if (process->handle >= 0) {
         struct pollfd ended = {.fd = (int)process->handle,
                                .events = POLLIN}; /* by the last thread's exit, reaped or not */
-        int ready = poll(&ended, 1, 0);
+        int ready;
+        do { /* a signal that is pending ends even a poll(2) that does not wait */
+            ready = poll(&ended, 1, 0);
+        } while (ready < 0 && errno == EINTR);
         if (ready < 0) {
             return pj_fail(err, errno, "poll");
         }
@@ -146,6 +150,9 @@ int pj_process_signal(const pj_process *process, int sig, pj_error *err) {
     const char *call = pinned ? "pidfd_send_signal" : "kill";
     if (!alive) {
         return pj_fail(err, ESRCH, call); /* the kernel would take it for a zombie in silence */
+    }
+    if (process->kernel) {
+        return pj_fail(err, EPERM, "pidfd_send_signal: a kernel thread"); /* it would be ignored in silence */
     }
     int status = pinned ? send_by_pidfd((int)process->handle, sig) : kill((pid_t)process->pid, sig);
     return status < 0 ? pj_fail(err, errno, call) : 0;

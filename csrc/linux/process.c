@@ -23,10 +23,21 @@ static bool ask_pidfd(const pj_process *process, int *status) {
     return true;
 }
 
+enum { PIDFD = 3, FLAGS = WEXITED | WNOHANG | WNOWAIT }; /* idtype_t P_PIDFD of waitid(2): Linux 5.4, glibc 2.36 */
+
+/* By number, and then asked whose that is: who has the start time has had the number all the while. */
+static bool ask_wait_by_pid(const pj_process *process, siginfo_t *info) {
+    pj_error unused;
+    pj_stat stat;
+    return waitid(P_PID, (id_t)process->pid, info, FLAGS) == 0 && pj_procfs_stat(process->pid, &stat, &unused) == 0 &&
+           stat.start == process->created;
+}
+
 /* Of our own child, without reaping it. */
 static bool ask_wait(const pj_process *process, int *status) {
     siginfo_t info = {0};
-    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != process->pid) {
+    bool pinned = process->handle >= 0 && waitid((idtype_t)PIDFD, (id_t)process->handle, &info, FLAGS) == 0;
+    if ((!pinned && !ask_wait_by_pid(process, &info)) || info.si_pid != process->pid) {
         return false;
     }
     *status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;

@@ -6,7 +6,7 @@
 /* ---- who may enter ---- */
 
 bool pj_job_is_owner(const pj_job_object *self) {
-    return self->forks == atomic_load(&self->state->forks);
+    return self->forks == pj_forks(self->state);
 }
 
 bool pj_job_refuse(pj_job_object *self, const char *why) {
@@ -64,7 +64,7 @@ static pj_job_object *wrap(PyObject *module, const pj_backend *backend, pj_job *
     self->job = job;
     atomic_init(&self->gate.value, 0);
     atomic_init(&self->closer, 0);
-    self->forks = atomic_load(&state->forks);
+    self->forks = pj_forks(state);
     return self;
 }
 

@@ -5,6 +5,9 @@
 #include "state.h"
 
 #include <string.h>
+#ifndef _WIN32
+#include <unistd.h>
+#endif
 
 static PyObject *probe(PyObject *module, PyObject *args) {
     const char *name, *guard;
@@ -24,11 +27,30 @@ static PyObject *probe(PyObject *module, PyObject *args) {
     return PyErr_Format(PyExc_ValueError, "unknown backend: '%s'", name);
 }
 
-static PyObject *forked(PyObject *module, PyObject *unused) {
-    (void)unused;
-    pj_state *state = PyModule_GetState(module);
+static long own_pid(void) {
+#ifdef _WIN32
+    return 0; /* nobody forks */
+#else
+    return getpid();
+#endif
+}
+
+static void note_fork(pj_state *state) {
+    atomic_store(&state->pid, own_pid());
     atomic_fetch_add(&state->forks, 1);
     pj_platform_forked(state->platform);
+}
+
+unsigned pj_forks(pj_state *state) {
+    if (atomic_load(&state->pid) != own_pid()) {
+        note_fork(state);
+    }
+    return atomic_load(&state->forks);
+}
+
+static PyObject *forked(PyObject *module, PyObject *unused) {
+    (void)unused;
+    note_fork(PyModule_GetState(module));
     Py_RETURN_NONE;
 }
 
@@ -138,6 +160,7 @@ static bool watch_forks(PyObject *module) {
 static int execute(PyObject *module) {
     pj_state *state = PyModule_GetState(module);
     atomic_init(&state->forks, 0);
+    atomic_init(&state->pid, own_pid());
     state->platform = pj_platform_new();
     if (!state->platform) {
         PyErr_NoMemory();

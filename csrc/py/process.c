@@ -7,6 +7,7 @@ static pj_process_object *allocate(PyTypeObject *type, PyObject *module) {
     if (self) {
         self->module = Py_NewRef(module);
         self->state = PyModule_GetState(module);
+        self->forks = pj_forks(self->state);
         atomic_init(&self->gate.value, PJ_SHUT); /* nothing inside yet */
     }
     return self;
@@ -149,7 +150,10 @@ static PyObject *wait_ended(pj_process_object *self, PyObject *args) {
 static PyObject *close_handle(pj_process_object *self, PyObject *unused) {
     (void)unused;
     if (pj_gate_shut(&self->gate)) {
-        PJ_UNLOCKED(pj_gate_drain(&self->gate); pj_process_close(&self->process));
+        if (self->forks == pj_forks(self->state)) { /* else who was inside is a thread of our parent */
+            PJ_UNLOCKED(pj_gate_drain(&self->gate));
+        }
+        pj_process_close(&self->process);
     }
     Py_RETURN_NONE;
 }

@@ -21,8 +21,13 @@ typedef struct {
     PyTypeObject *job_type, *process_type;
     PyObject *closed_error, *unsupported;
     pj_platform *platform;
-    atomic_uint forks; /* how often this process came out of os.fork() as the child */
+    atomic_uint forks; /* how often this process came out of fork() as the child: see pj_forks() */
+    atomic_long pid;   /* as it was then */
 } pj_state;
+
+/* Whoever remembers it knows later whether it is in the same process. A fork made in C, of which CPython's hooks know
+ * nothing, is seen here. */
+unsigned pj_forks(pj_state *state);
 
 /* Counts who is inside; once shut, nobody enters. Free of locks, so that a forked child finds none held. */
 typedef struct {
@@ -75,6 +80,7 @@ typedef struct {
     pj_state *state;
     pj_process process;
     pj_gate gate;
+    unsigned forks; /* pj_state.forks when it was made */
 } pj_process_object;
 
 extern PyType_Spec pj_job_spec, pj_process_spec;

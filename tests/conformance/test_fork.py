@@ -193,3 +193,30 @@ def test_a_job_opened_by_name_is_closed_at_fork_too(backend, folder):
 
         assert in_child(child) == 0
         assert opened.pids() == []
+
+
+def test_a_fork_that_python_does_not_know_of(backend, owners, tree):
+    """One made by a library in C, without the hooks of os.fork()."""
+    family = tree(chain("top", "child"))
+    body = """
+    import ctypes
+    job = pyjob.Job(backend=backend)
+    program = job.popen(argument)
+    child = ctypes.CDLL(None).fork()
+    if child == 0:
+        try:
+            job.pids()
+        except pyjob.JobClosedError:
+            job.close()
+            program.__exit__(None, None, None)
+            sys.exit(42)
+        os._exit(1)
+    report(code=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), alive=program.poll() is None)
+    """
+    owner = owners(body, end="return", backend=str(backend), argument=family.argv)
+    assert owner.ready() == {"code": 42, "alive": True}
+    family.ready()
+    family.assert_alive()
+    owner.end()
+    assert owner.wait() == 0, owner.output
+    family.end()

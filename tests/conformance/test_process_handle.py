@@ -403,8 +403,9 @@ def test_a_kernel_thread():
     with pyjob.ProcessHandle(threads[0].pid) as handle:
         assert handle.is_alive()
         assert pyjob.children(handle) == []
-        with pytest.raises(PermissionError):
-            pyjob.kill_tree(handle, timeout=0.1)
+        for act in (handle.kill, lambda: handle.send_signal(15), lambda: pyjob.kill_tree(handle, timeout=0.1)):
+            with pytest.raises(PermissionError):
+                act()
 
 
 @pytest.mark.unprivileged
@@ -563,3 +564,89 @@ def test_a_tree_node_that_was_asked(tree):
         family.assert_alive(["top"])
     process.kill()
     process.wait(DEADLINE)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork() is a POSIX call")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_close_in_a_forked_child_waits_for_no_thread_of_the_parent(victim):
+    handle = pyjob.ProcessHandle(victim.pid)
+    waiter = threading.Thread(target=lambda: handle.wait(DEADLINE))
+    waiter.start()
+    eventually(lambda: waiter.is_alive() and waiting(waiter))
+    child = os.fork()
+    if child == 0:
+        handle.close()
+        os._exit(0)
+    with pyjob.ProcessHandle(child) as forked:
+        try:
+            assert forked.wait(DEADLINE) == 0
+        finally:
+            forked.kill()
+            os.waitpid(child, 0)
+    victim.kill()
+    waiter.join()
+    handle.close()
+
+
+def waiting(thread):
+    """Whether it is in a system call that waits, as far as the system tells."""
+    if not LINUX:
+        return True
+    with open(f"/proc/self/task/{thread.native_id}/wchan") as file:
+        return "poll" in file.read()
+
+
+def test_a_handle_of_a_handle_is_its_own(victim):
+    with pyjob.ProcessHandle(victim.pid) as first:
+        with pyjob.ProcessHandle(first) as second:
+            assert second == first
+        assert first.is_alive()
+        with pytest.raises(ValueError, match="closed"):
+            pyjob.ProcessHandle(second)
+
+
+@pytest.mark.skipif(not POSIX, reason="signals")
+def test_no_signal_handler_is_seen_in_a_short_call(victim, tree):
+    """poll(2) that does not wait returns EINTR all the same; stock never raises it (PEP 475)."""
+    former = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
+        with pyjob.ProcessHandle(victim.pid) as handle:
+            for _ in range(60_000):
+                handle.is_alive()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+@pytest.mark.skipif(not LINUX, reason="ns_last_pid")
+@pytest.mark.root
+@pytest.mark.tool("unshare", "strace")
+def test_the_exit_status_is_never_that_of_a_successor(folder):
+    """Without PIDFD_GET_INFO (kernels below 6.15): it was collected, and another child of ours has its PID."""
+    script = folder / "wait.py"
+    script.write_text("""
+import os, pyjob, time
+def start(code):
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write("199")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(code)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+first = start(1)
+handle = pyjob.ProcessHandle(first)
+print(handle.wait(1))
+os.waitpid(first, 0)
+time.sleep(0.02)  # another tick of the clock that is part of an identity
+second = start(7)
+print(first == second, handle.wait(1))
+os.waitpid(second, 0)
+""")
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", "inject=ioctl:error=ENOTTY"]
+    result = subprocess.run(
+        ["unshare", "-fp", "--mount-proc", *strace, sys.executable, str(script)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.stdout == "1\nTrue None\n", result.stdout + result.stderr
