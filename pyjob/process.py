@@ -61,7 +61,10 @@ class ProcessHandle:
 
     @property
     def create_time(self) -> float:
-        """When it was started, in seconds since the epoch (/proc/PID/stat, GetProcessTimes)."""
+        """When it was started, in seconds since the epoch (/proc/PID/stat, GetProcessTimes).
+
+        PermissionError when /proc hid it (hidepid) as the handle was made.
+        """
         return self._core.create_time
 
     @property
@@ -75,6 +78,8 @@ class ProcessHandle:
 
     def send_signal(self, sig: int) -> None:
         """Sends a signal (pidfd_send_signal(2)). ProcessLookupError when it has ended, PermissionError when refused.
+
+        To a kernel thread, too, which would ignore it in silence.
 
         On Windows SIGTERM is TerminateProcess, CTRL_C_EVENT and CTRL_BREAK_EVENT are GenerateConsoleCtrlEvent.
         """
