@@ -11,6 +11,7 @@ NATIVE = SOURCE / "tests/native"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread"]
 # What runs in a child on the caller's stack, and leaves it by exec, would leave the sanitizers' marks on it.
 PLAIN = ("posix/child.c", "linux/guard.c")
+BARE = ["-include", "bare.h"]
 
 
 def compile(target: Path, *options: str | Path, compiler: str = "cc", flags: list[str] = FLAGS) -> None:
@@ -32,7 +33,7 @@ class Library:
         for source in [one for part in ("core", "posix", "linux") for one in (SOURCE / "csrc" / part).glob("*.c")]:
             objects.append(folder / f"{source.parent.name}-{source.stem}.o")
             plain = str(source.relative_to(SOURCE / "csrc")) in PLAIN
-            compile(objects[-1], "-c", *([] if plain else self.sanitize), source)
+            compile(objects[-1], "-c", *(BARE if plain else self.sanitize), source)
         subprocess.run(["ar", "rcs", str(self.path), *map(str, objects)], check=True)
 
     def program(self, source: Path) -> Path:
