@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -110,10 +111,12 @@ def folder(_nothing_left: None) -> Iterator[Path]:
 def tree(folder: Path) -> Iterator[Callable[..., Tree]]:
     """Makes trees: tree(node("top", node("child")), …); whatever lives of them at the end is ended."""
     made: list[Tree] = []
+    number = itertools.count()  # a test may run in several threads
 
     def make(root: Node | None = None) -> Tree:
-        made.append(Tree(folder / f"tree{len(made)}", root or node("top", node("child", node("grandchild")))))
-        return made[-1]
+        one = Tree(folder / f"tree{next(number)}", root or node("top", node("child", node("grandchild"))))
+        made.append(one)
+        return one
 
     yield make
     for one in made:

@@ -4,7 +4,7 @@
 Needs Python (3.10 or later), a C compiler and a package index; works in a temporary folder, nothing is written into the
 checkout. What is run, two lanes at a time:
     as it is        conformance and acceptance tests as the calling user
-    once            all else as the calling user: the house, platforms, stress, CPython's own tests, …
+    once            all else as the calling user: the house, sanitizers, stress, CPython's own tests, …
     delegated       (as root on Linux) as an ordinary user inside a cgroup that belongs to that user
     no cgroup       (as root on Linux) as an ordinary user who may write no cgroup: the reaper is the default there
     contained       (as root on Linux) as an ordinary user in a PID namespace, with hidepid=2 and read-only cgroups

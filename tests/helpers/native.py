@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
+
+import pyjob
 
 SOURCE = Path(os.environ.get("PYJOB_SOURCE", Path(__file__).resolve().parents[2]))
 NATIVE = SOURCE / "tests/native"
@@ -33,13 +37,24 @@ class Library:
         for source in [one for part in ("core", "posix", "linux") for one in (SOURCE / "csrc" / part).glob("*.c")]:
             objects.append(folder / f"{source.parent.name}-{source.stem}.o")
             plain = str(source.relative_to(SOURCE / "csrc")) in PLAIN
-            compile(objects[-1], "-c", *(BARE if plain else self.sanitize), source)
+            compile(objects[-1], "-c", "-fPIC", *(BARE if plain else self.sanitize), source)
         subprocess.run(["ar", "rcs", str(self.path), *map(str, objects)], check=True)
 
     def program(self, source: Path) -> Path:
         target = self.folder / source.stem
         compile(target, *self.sanitize, source, self.path)
         return target
+
+    def package(self, *more: Path) -> Path:
+        """pyjob as it is installed, its extension made of this library and of `more`; the guard stays what it is."""
+        package = self.folder / "path" / "pyjob"
+        shutil.copytree(Path(pyjob.__file__).parent, package)
+        (extension,) = package.glob("_native.*.so")
+        binding = [one for one in (SOURCE / "csrc/py").glob("*.c") if not one.stem.endswith("_win")]
+        include = ["-isystem", sysconfig.get_path("include"), f"-I{SOURCE / 'csrc/py'}"]
+        options = ["-shared", "-fPIC", "-Wno-missing-field-initializers", *include, *self.sanitize]
+        compile(extension, *options, *binding, *more, self.path)
+        return package
 
 
 def run_apart(

@@ -1,0 +1,148 @@
+"""Conformance tests once more: with an extension built with sanitizers, and each in several threads at once.
+
+Python itself is not sanitized: what is seen is what our C code does, and what it hands to the C library. Leaks are
+looked for in native/ and leak/, since CPython's own would drown ours. Whoever is started with the tests' environment
+has the sanitizer, too, and what it reports there counts as well.
+
+In several threads (pytest-run-parallel) means between one setup and one teardown, which looks for what all of them
+left behind; so only those modules are taken whose tests share nothing by way of a fixture or a file's name."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers.leftovers import LINUX
+from helpers.native import NATIVE, Library, run_apart
+from helpers.under_test import Backend
+
+pytestmark = [
+    pytest.mark.skipif(not LINUX, reason="what these build is for Linux"),
+    pytest.mark.skipif(not NATIVE.is_dir(), reason="no sources here (PYJOB_SOURCE)"),
+    pytest.mark.tool("cc", "ar"),
+    pytest.mark.timeout(900),
+]
+
+ALONE = ["after_failures", "bad_arguments", "fork", "members", "names", "preexec", "process_handle"]
+TOGETHER = ["close", "inherited", "kill", "release", "stop"]
+TOGETHER_WATCHED = ["contains", "threads", "wait"]
+THREADS = "--parallel-threads=3"
+
+ADDRESS, THREAD = "address,undefined", "thread"
+RUNTIME = {ADDRESS: "libasan.so", THREAD: "libtsan.so"}
+OPTIONS = {
+    # gcc's UBSan writes to stderr alone, where a child's words are lost: it aborts, and that ASan reports.
+    ADDRESS: "detect_leaks=0:handle_abort=2:abort_on_error=1",
+    # Who forked may start threads; and at the end nobody sleeps to give a race its chance.
+    THREAD: "die_after_fork=0:atexit_sleep_ms=0",
+}
+HERE = Path(__file__).resolve().parent
+
+
+class Sanitized:
+    """An installed pyjob with another extension, and what runs with it."""
+
+    def __init__(self, folder: Path, sanitizer: str) -> None:
+        self.package = Library(folder, sanitizer).package(HERE / "faults.c")
+        self.reports = folder / "reports"
+        self.reports.mkdir()
+        runtime = subprocess.check_output(["cc", f"-print-file-name={RUNTIME[sanitizer]}"], text=True).strip()
+        assert Path(runtime).is_absolute(), f"the compiler has no {runtime}"
+        options = f"{OPTIONS[sanitizer]}:log_path={self.reports / 'report'}"
+        self.env = [f"LD_PRELOAD={runtime}", f"PYTHONPATH={self.package.parent}"]
+        self.env += [f"{one}_OPTIONS={options}" for one in ("ASAN", "UBSAN", "TSAN")]
+
+    def run(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
+        """Python with these arguments; the second is what any process reported."""
+        done = run_apart("env", *self.env, sys.executable, *arguments, seconds=800)
+        told = ""
+        for one in self.reports.iterdir():
+            told += one.read_text(errors="replace")
+            one.unlink()
+        return done, told
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sanitized]:
+    """Built with the first test that needs it."""
+    built: dict[str, Sanitized] = {}
+
+    def get(sanitizer: str) -> Sanitized:
+        if sanitizer not in built:
+            built[sanitizer] = Sanitized(tmp_path_factory.mktemp("again") / sanitizer.split(",")[0], sanitizer)
+        return built[sanitizer]
+
+    return get
+
+
+def conformance(modules: list[str], *options: str) -> list[str]:
+    files = [str(HERE.parent / "conformance" / f"test_{one}.py") for one in modules]
+    return ["-m", "pytest", "-p", "no:cacheprovider", "--color=no", *options, *files]
+
+
+def assert_all_ran_in_threads(said: str) -> None:
+    assert "All tests were run in parallel" in said, said
+    passed = re.search(r"^=+ (\d+) passed", said, re.M)
+    assert passed and int(passed[1]) >= 20, said
+
+
+def test_addresses_and_undefined_behaviour(sanitized: Callable[[str], Sanitized]) -> None:
+    it = sanitized(ADDRESS)
+    done, told = it.run(*conformance(ALONE, "-k", "not test_wait_tells_the_signal"))  # which aborts on purpose
+    assert not told and done.returncode == 0, f"{told}\n{done.stdout}"
+    assert f"pyjob from {it.package}" in done.stdout
+
+
+def test_races(sanitized: Callable[[str], Sanitized]) -> None:
+    it = sanitized(THREAD)
+    done, told = it.run(*conformance(TOGETHER_WATCHED, THREADS, "-k", "not process-group"))  # it has no locks
+    assert not told and done.returncode == 0, f"{told}\n{done.stdout}"
+    assert f"pyjob from {it.package}" in done.stdout
+    assert_all_ran_in_threads(done.stdout)
+
+
+@pytest.mark.parametrize("name", ["cgroup", "reaper"])
+def test_in_threads(name: str) -> None:
+    if why := Backend.find(name)[1]:
+        pytest.skip(why)
+    done = run_apart("env", f"PYJOB_TEST_BACKENDS={name}", sys.executable, *conformance(TOGETHER, THREADS), seconds=800)
+    assert done.returncode == 0, done.stdout
+    assert_all_ran_in_threads(done.stdout)
+
+
+CALLS = {
+    "use_after_free": (ADDRESS, "heap-use-after-free"),
+    "overflow": (ADDRESS, "ABRT"),
+    "race": (THREAD, "data race"),
+}
+CALLER = """
+import ctypes, subprocess, sys, threading
+import pyjob._native
+if sys.argv[2:]:  # in a child, whose end nobody looks at
+    subprocess.call([sys.executable, *sys.orig_argv[1:-1]])
+    sys.exit()
+call = getattr(ctypes.CDLL(pyjob._native.__file__), sys.argv[1])
+threads = [threading.Thread(target=call) for _ in range(2)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+"""
+
+
+@pytest.mark.parametrize("fault", CALLS)
+def test_a_fault_is_seen(fault: str, sanitized: Callable[[str], Sanitized]) -> None:
+    """A look that sees nothing proves nothing: in the tests' process, and in one that it starts."""
+    sanitizer, told = CALLS[fault]
+    it = sanitized(sanitizer)
+    done, report = it.run("-c", CALLER, fault)
+    assert done.returncode != 0
+    assert told in report and fault in report, f"{report}\n{done.stdout}"
+    done, report = it.run("-c", CALLER, fault, "in a child")
+    assert done.returncode == 0
+    assert told in report and fault in report, f"{report}\n{done.stdout}"
