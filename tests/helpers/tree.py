@@ -1,7 +1,7 @@
 """A tree of real processes, as program and as the handle that tests hold.
 
 Program: `python tree.py FOLDER NODE`, NODE in JSON:
-    name        each node writes FOLDER/name.json ({"pid", "ppid"}) once it holds the lock on FOLDER/name.lock
+    name        each node writes FOLDER/name.json ({"pid", "started"}) once it holds the lock on FOLDER/name.lock
     children    list of nodes, started one after the other; each reports before the next is started
     how         "exec" (default) a fresh program; "fork" os.fork() without exec; "setsid" a fresh program in a new
     session;
@@ -208,7 +208,7 @@ def live(folder: str, me: Mapping[str, Any]) -> int:
         start(folder, child)
         eventually(Path(folder, f"{child['name']}.json").exists)
     # Reports last: a tree whose root has reported is complete.
-    report = {"pid": os.getpid(), "ppid": os.getppid(), "started": Identity.of(os.getpid()).started}
+    report = {"pid": os.getpid(), "started": Identity.of(os.getpid()).started}
     fresh = os.path.join(folder, f"{name}.json.new")
     Path(fresh).write_text(json.dumps(report))
     os.replace(fresh, os.path.join(folder, f"{name}.json"))
