@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from helpers.leftovers import Baseline, _sweep, roots_of
+from helpers.leftovers import Baseline, _sweep, handles, roots_of
 
-ROUNDS = 6  # noise (a dict that grows, a cache) is gone in one of them; a leak is in each
+ROUNDS = 6  # each of more calls: noise (a dict that grows, a cache) is gone or small in one of them; a leak is in each
 SMALLEST = 32  # bytes that malloc(3) takes for one
 SECONDS = 20.0  # for guards and reapers to finish
 
@@ -28,8 +28,36 @@ class _Mallinfo2(ctypes.Structure):
     )
 
 
+class _HeapEntry(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("bytes", ctypes.c_uint32),
+        ("overhead", ctypes.c_uint8),
+        ("region", ctypes.c_uint8),
+        ("flags", ctypes.c_uint16),
+        ("more", ctypes.c_uint64 * 3),
+    )
+
+
+def heap_bytes() -> int:
+    """In use, in all heaps of this process (HeapWalk): there is one for each C library that was linked."""
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    kernel.HeapWalk.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    heaps = (ctypes.c_void_p * 64)()
+    taken = 0
+    for heap in heaps[: kernel.GetProcessHeaps(64, heaps)]:
+        entry = _HeapEntry()
+        walk, place = kernel.HeapWalk, ctypes.byref(entry)
+        while walk(heap, place):
+            if entry.flags & 4:  # PROCESS_HEAP_ENTRY_BUSY
+                taken += entry.bytes
+    return taken
+
+
 def malloc_bytes() -> int:
-    """In use (mallinfo2(3), glibc 2.33); 0 where nobody counts."""
+    """In use (mallinfo2(3), glibc 2.33; HeapWalk on Windows); 0 where nobody counts."""
+    if sys.platform == "win32":
+        return heap_bytes()
     ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if ask is None:
         return 0
@@ -60,11 +88,28 @@ def _count(call: Callable[[], object], calls: int) -> Kept:
 
 
 def _descriptors() -> int:
+    """On Windows handles, of processes and jobs too."""
+    if sys.platform == "win32":
+        return handles()
     return len(os.listdir("/proc/self/fd"))
+
+
+def _programs() -> int:
+    """Those below this process, where no baseline lists them: on Windows."""
+    if sys.platform != "win32":
+        return 0
+    import psutil
+
+    return len(psutil.Process().children(recursive=True))
 
 
 def _groups() -> int:
     return sum(len(below) for root in roots_of(os.getpid()) for _, below, _ in os.walk(root))
+
+
+def _counts() -> dict[str, int]:
+    """Programs first: the first such look opens handles that stay."""
+    return {"programs": _programs(), "descriptors": _descriptors(), "groups": _groups()}
 
 
 def assert_keeps_nothing(
@@ -79,27 +124,27 @@ def assert_keeps_nothing(
     _sweep()
     base = Baseline.take()
     known = set(base.leftovers())  # what lives in the caller's jobs
-    descriptors, groups = _descriptors(), _groups()
+    counts = _counts()
     rounds = []
-    for _ in range(ROUNDS):
-        rounds.append(_count(call, calls))
+    for number in range(1, ROUNDS + 1):
+        rounds.append(_count(call, number * calls))
         if stock is not None:
-            theirs = _count(stock, calls)
+            theirs = _count(stock, number * calls)
             rounds[-1].blocks -= theirs.blocks
             rounds[-1].bytes -= theirs.bytes
         if rounds[-1].flat():
             break
     else:
         raise AssertionError(f"memory is kept: {rounds}")
-    _assert_settles(base, known, descriptors, groups)
+    _assert_settles(base, known, counts)
 
 
-def _assert_settles(base: Baseline, known: set[str], descriptors: int, groups: int) -> None:
+def _assert_settles(base: Baseline, known: set[str], counts: dict[str, int]) -> None:
     """Guards and reapers may take a moment to finish."""
     end = time.monotonic() + SECONDS
     while True:
         found = [one for one in base.leftovers() if one not in known]
-        more = {"descriptors": _descriptors() - descriptors, "groups": _groups() - groups}
+        more = {what: number - counts[what] for what, number in _counts().items()}
         found += [f"{number} {what} more than before" for what, number in more.items() if number > 0]
         if not found or time.monotonic() > end:
             assert not found, "kept:\n  " + "\n  ".join(found)
