@@ -102,16 +102,6 @@ def handles() -> int:
         room *= 2
 
 
-def _handles() -> int:
-    import ctypes
-
-    count = ctypes.c_ulong()
-    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    kernel.GetProcessHandleCount.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    return int(count.value) if kernel.GetProcessHandleCount(kernel.GetCurrentProcess(), ctypes.byref(count)) else 0
-
-
 @dataclass
 class Baseline:
     """How it was before the test."""
@@ -129,7 +119,7 @@ class Baseline:
             base.processes = {one.key for one in procs.processes()}
             base.descriptors = _descriptors()
         elif sys.platform == "win32":
-            base.handles = _handles()
+            base.handles = handles()
         return base
 
     def _ours(self) -> list[procs.Seen]:
@@ -157,7 +147,7 @@ class Baseline:
     def leftovers(self) -> list[str]:
         """What is there now and was not before; empty when all is well."""
         if sys.platform == "win32":
-            more = _handles() - self.handles
+            more = handles() - self.handles
             return [f"{more} handles more than before"] if more > 4 else []
         if not LINUX:
             return []
