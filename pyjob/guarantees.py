@@ -19,11 +19,13 @@ KNOWN_BACKENDS = ("job-object", "cgroup", "reaper", "process-group")
 # What to try, in this order. On Linux never process-group unasked: `setsid` leaves it.
 _LADDER = tuple(name for name in _native.BACKENDS if sys.platform != "linux" or name != "process-group")
 
-# Errors with which a place refuses a backend for good; all others (out of descriptors, out of processes) are raised.
+# Errors with which a place may refuse a backend for good (EAGAIN: so many control groups), as the probe then tells; all
+# others (out of descriptors, out of memory) are raised.
 _REFUSALS = frozenset(
-    getattr(errno, name, None)
-    for name in ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ENOEXEC", "ENOSYS", "ENODEV", "EOPNOTSUPP", "EBUSY")
-)
+    getattr(errno, name, None) for name in (
+        "EACCES", "EAGAIN", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ENOEXEC", "ENOSYS", "ENODEV", "EOPNOTSUPP", "EBUSY",
+    )
+)  # fmt: skip
 
 
 class Guarantees:

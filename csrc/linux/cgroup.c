@@ -179,6 +179,10 @@ static int make(pj_cgroup_job *job, const pj_create *how, pj_error *err) {
     job->root = root;
     job->base = root->fd;
     job->namespace = root->namespace;
+    if (!root->proved && pj_cgroup_prove(root->home, root->name, err) < 0) {
+        return -1;
+    }
+    root->proved = true;
     if (!how->keep && pj_root_guard(how->platform, root, how->guard, err) < 0) {
         return -1;
     }

@@ -68,7 +68,9 @@ int pj_cgroup_assign_self(pj_job *job, pj_error *err);
 int pj_cgroup_enter(pj_cgroup_job *job, pj_dir *dir, pj_error *err);
 void pj_cgroup_return(pj_cgroup_job *job); /* with the lock held: out again, where the system allows */
 
-/* cgroup_probe.c */
+/* cgroup_probe.c. pj_cgroup_prove(): whether the new root `name` in `home` can hold all that a job takes, by making it
+ * once and for nothing. EOPNOTSUPP: threaded; EAGAIN: limits; ENOENT: the root was removed. */
+int pj_cgroup_prove(int home, const char *name, pj_error *err);
 void pj_cgroup_probe(const char *guard, pj_probe *out);
 
 /* names.c: names of jobs, per user. EEXIST and ENOENT as in backend.h. */

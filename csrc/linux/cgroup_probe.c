@@ -19,6 +19,9 @@ static const char *const writable =
     "mount the cgroup file system writable: `docker run --cgroupns=private` with a writable /sys/fs/cgroup "
     "(`-v /sys/fs/cgroup:/sys/fs/cgroup:rw`), or a privileged container";
 static const char *const mounted = "mount it: `mount -t cgroup2 none /sys/fs/cgroup` (Linux 4.5 and later)";
+static const char *const unlimited =
+    "raise cgroup.max.depth and cgroup.max.descendants, in this group or one above it: "
+    "a program in a job takes three levels";
 static const char *const reinstall = "install pyjob again: the file belongs to its wheel and must be executable";
 
 __attribute__((format(printf, 3, 4))) static void refuse(pj_probe *out, const char *help, const char *why, ...) {
@@ -30,7 +33,7 @@ __attribute__((format(printf, 3, 4))) static void refuse(pj_probe *out, const ch
 }
 
 static const char *cure(int code) {
-    return code == EROFS ? writable : delegate;
+    return code == EROFS ? writable : code == EAGAIN ? unlimited : delegate;
 }
 
 /* Kernel 6.14 closed the window in which a fork could outrun cgroup.kill. */
@@ -52,40 +55,50 @@ static unsigned promises(pj_dir *leaf) {
     return all | (is_atomic(leaf) ? PJ_ATOMIC_KILL : 0) | (pj_pidfd_works() ? PJ_PINNED : 0);
 }
 
-/* Below a threaded group only threads can be: cgroups(7). */
-static bool takes_processes(pj_dir *leaf, const char *where, pj_probe *out) {
+int pj_cgroup_prove(int home, const char *name, pj_error *err) {
+    pj_dir dir;
     char type[64] = "";
-    if (pj_dir_read(leaf, "cgroup.type", type, sizeof type) < 0 && errno != ENOENT) { /* none below Linux 4.14 */
-        refuse(out, delegate, "%.120s: cgroup.type cannot be read: %s", where, strerror(errno));
-        return false;
+    if (faccessat(home, "cgroup.procs", W_OK, AT_EACCESS) < 0) { /* the common ancestor: cgroups(7) */
+        return pj_fail(err, errno, "write cgroup.procs");
     }
-    if (*type != '\0' && strcmp(type, "domain\n") != 0) {
-        refuse(out, delegate, "%.120s is a threaded control group, in which no process can be put", where);
-        return false;
+    (void)pj_dir_set(&dir, home, name);
+    if (pj_dir_read(&dir, "cgroup.type", type, sizeof type) < 0 && errno != ENOENT) { /* none below Linux 4.14 */
+        return pj_fail(err, errno, "read cgroup.type");
     }
-    return true;
+    if (*type != '\0' && strcmp(type, "domain\n") != 0) { /* cgroups(7): below a threaded group only threads can be */
+        return pj_fail(err, EOPNOTSUPP, "cgroup.type: a threaded group takes no processes");
+    }
+    const size_t top = dir.length;
+    int result = 0;
+    for (int level = 0; level < 2 && result == 0; level++) { /* a job, and in it the private one of a Popen */
+        if (!pj_dir_enter(&dir, PJ_LEAF_PREFIX "0") || mkdirat(dir.base, dir.text, 0755) < 0 ||
+            fchmodat(dir.base, dir.text, 0755, 0) < 0) { /* whatever the umask says */
+            result = pj_fail(err, errno, "mkdir (cgroup)");
+        }
+    }
+    pj_dir_leave(&dir, top);
+    if (pj_dir_enter(&dir, PJ_LEAF_PREFIX "0")) {
+        (void)pj_dir_remove(&dir);
+    }
+    return result;
 }
 
-static void try_leaf(int home, const char *where, pj_probe *out) {
-    pj_dir leaf;
+static void try_root(int home, const char *where, pj_probe *out) {
+    pj_dir root;
+    pj_error err;
     char name[64];
     snprintf(name, sizeof name, "pyjob-probe-%ld-%lld", (long)getpid(), (long long)pj_now());
-    if (mkdirat(home, name, 0755) < 0) {
-        int code = errno;
-        refuse(out, cure(code), "no control group can be made in %.120s: %s", where, strerror(code));
-        return;
-    }
-    pj_dir_set(&leaf, home, name);
-    if (fchmodat(home, name, 0755, 0) < 0) {
-        refuse(out, delegate, "%.120s/%s: chmod: %s", where, name, strerror(errno));
-    } else if (faccessat(home, "cgroup.procs", W_OK, AT_EACCESS) < 0) { /* the common ancestor: cgroups(7) */
-        int code = errno;
-        refuse(out, cure(code), "%.120s/cgroup.procs cannot be written: %s", where, strerror(code));
-    } else if (takes_processes(&leaf, where, out)) {
-        out->guarantees = promises(&leaf);
+    (void)pj_dir_set(&root, home, name);
+    int result = mkdirat(home, name, 0755) < 0 || fchmodat(home, name, 0755, 0) < 0
+                     ? pj_fail(&err, errno, "mkdir (cgroup)")
+                     : pj_cgroup_prove(home, name, &err);
+    if (result < 0) {
+        refuse(out, cure(err.code), "no job can be made in %.120s: %s: %s", where, err.call, strerror(err.code));
+    } else {
+        out->guarantees = promises(&root);
         out->available = true;
     }
-    (void)pj_dir_remove(&leaf);
+    (void)pj_dir_remove(&root);
 }
 
 static bool has_guard(const char *guard, pj_probe *out) {
@@ -116,7 +129,7 @@ void pj_cgroup_probe(const char *guard, pj_probe *out) {
                path);
         return;
     }
-    try_leaf(home, where, out);
+    try_root(home, where, out);
     close(home);
     if (out->available && !has_guard(guard, out)) {
         out->available = false;

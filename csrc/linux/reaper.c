@@ -59,6 +59,13 @@ static int create(const pj_create *how, pj_job **out, pj_error *err) {
     if (access(how->guard, X_OK) < 0) {
         return pj_fail(err, errno, "access (pyjob-guard)");
     }
+    if (how->parent == NULL) { /* the members are found in it: without it there would be a job that cannot even end */
+        int proc = pj_procfs_open(err);
+        if (proc < 0) {
+            return -1;
+        }
+        close(proc);
+    }
     if (pj_reaper_new(how, &pj_reaper_backend, &own, err) < 0) {
         return -1;
     }

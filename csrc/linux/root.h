@@ -38,6 +38,7 @@ typedef struct {
     /* All below only with the platform's lock held. */
     pj_process guard;
     bool guarded;
+    bool proved;   /* by pj_cgroup_prove() */
     unsigned jobs; /* open ones */
     unsigned held; /* of those, how many took the caller in */
     unsigned long made;
