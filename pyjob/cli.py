@@ -126,7 +126,10 @@ class _Run:
     def __init__(self, job: Job, grace: float) -> None:
         self.job = job
         self.grace = grace
+        self.program: Popen[bytes] | None = None
+        self.missed: list[int] = []  # signals for the command that came before it was there
         self.interrupts = 0
+        self.terminated = False
         self.stopping: list[threading.Thread] = []
         self.survivors: SurvivorsError | None = None
 
@@ -138,6 +141,7 @@ class _Run:
                 program = self.job.popen(command)
             except OSError as error:
                 return _report_start(command[0], error)
+            self._catch_up(program)
             status = self._await(program, deadline)
             self._leave(keep and status != TIMED_OUT)
         finally:
@@ -186,20 +190,40 @@ class _Run:
                 before[number] = signal.signal(number, handler)
         return before
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.interrupts += 1
-        if self.interrupts == 2:
-            self._in_thread(self.stop)
-        elif self.interrupts >= 3:
+    def _catch_up(self, program: Popen[bytes]) -> None:
+        """Acts on what was asked during the start, when there was nobody to stop."""
+        self.program = program
+        if sys.platform != "win32":
+            for number in self.missed:
+                program.send_signal(number)
+        self._act()
+
+    def _act(self) -> None:
+        if self.program is None:
+            return  # _catch_up() will
+        if self.interrupts >= 3:
             self._in_thread(self.kill)
+        elif (self.interrupts == 2 or self.terminated) and not any(thread.is_alive() for thread in self.stopping):
+            self._in_thread(self.stop)
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._for_command(number)
+        self.interrupts += 1
+        self._act()
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self._give_up_on_survivors()  # sent by _guarded(), to end a wait for a command that cannot be ended
-        if not self.stopping:
-            self._in_thread(self.stop)
+        self.terminated = True
+        self._act()
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-\\ is the command's. A handler, since what is ignored would be ignored by the command too."""
+        self._for_command(number)
+
+    def _for_command(self, number: int) -> None:
+        """The terminal sends it to the command as well, if that is there yet."""
+        if self.program is None:
+            self.missed.append(number)
 
     def _in_thread(self, action: Any) -> None:
         thread = threading.Thread(target=self._guarded, args=(action,), daemon=True)

@@ -102,6 +102,44 @@ def test_sigterm_stops_at_once(tree):
     family.assert_dead()
 
 
+# With something done in the midst of the start: signals are asked for, but there is nobody yet whom they could concern.
+IN_THE_START = """
+import os, resource, signal, sys, time
+from pyjob.cli import main
+
+def hook(event, arguments):
+    if event == "subprocess.Popen" and todo:
+        exec(todo.pop())
+
+todo = [sys.argv[1]]
+sys.addaudithook(hook)
+sys.exit(main(["run", "--grace", "30", "--", *sys.argv[2:]]))
+"""
+
+
+def in_the_start(source, *command):
+    return subprocess.run(
+        [sys.executable, "-c", IN_THE_START, source, *command], capture_output=True, text=True, timeout=DEADLINE
+    )
+
+
+@posix
+@pytest.mark.parametrize("number, times", [("SIGTERM", 1), ("SIGTERM", 2), ("SIGINT", 1), ("SIGINT", 3)])
+def test_a_signal_during_the_start(number, times):
+    source = f"os.kill(os.getpid(), signal.{number}); time.sleep(0.1); " * times
+    result = in_the_start(source, "sleep", "300")
+    ends = {128 + getattr(signal, number)} | ({128 + 9} if times == 3 else set())
+    assert result.returncode in ends, result.stderr
+
+
+@posix
+def test_what_failed_is_named_unless_it_was_exec():
+    result = in_the_start("resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))", "pyjob-nonexistent")
+    assert result.returncode == 125
+    assert re.match(r"pyjob run: Too many open files.*\w{3}", result.stderr), result.stderr
+    assert "nonexistent" not in result.stderr
+
+
 @posix
 def test_control_c_thrice(tree):
     """The first is the program's, the second stops, the third kills."""
