@@ -52,30 +52,58 @@ class UsageError(Exception):
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     args = sys.argv[1:] if argv is None else argv
-    if args[:1] in (["-h"], ["--help"], ["help"]):
-        print(USAGE + HELP, end="")
-        return 0
-    if args[:1] == ["--version"]:
-        from . import __version__
-
-        print(f"pyjob {__version__}")
-        return 0
     commands = {"run": run, "kill": kill, "backends": backends, "demo": demo}
     command = commands.get(args[0]) if args else None
-    if command is None:
-        print(USAGE, end="", file=sys.stderr)
-        return 2
     own_failure = FAILED if command is run else 1
+    name = f"pyjob {args[0]}" if command else "pyjob"
     try:
-        return command(args[1:])
+        if args[:1] == ["help"] or {"-h", "--help"}.intersection(args[: 2 if command else 1]):
+            status = _show(USAGE + HELP)
+        elif args[:1] == ["--version"]:
+            from . import __version__
+
+            status = _show(f"pyjob {__version__}\n")
+        elif command is None:
+            _complain(USAGE)
+            return 2
+        else:
+            status = command(args[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written fails while that can still be told
+        return status
     except (UsageError, getopt.GetoptError) as error:
-        print(f"pyjob {args[0]}: {error}\n{USAGE}", end="", file=sys.stderr)
+        _complain(f"{name}: {error}\n{USAGE}")
         return FAILED if command is run else 2
     except (OSError, ValueError) as error:
-        print(f"pyjob {args[0]}: {error}", file=sys.stderr)
+        _complain(f"{name}: {error}\n")
         return own_failure
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    finally:
+        _give_up_unwritable()
+
+
+def _show(text: str) -> int:
+    print(text, end="")
+    return 0
+
+
+def _complain(text: str) -> None:
+    """To stderr. Whether that can be written decides no exit status."""
+    try:
+        if sys.stderr is not None:
+            print(text, end="", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def _give_up_unwritable() -> None:
+    """What cannot be written is not tried again when the interpreter ends, which would change the exit status."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except (AttributeError, OSError, ValueError):  # None: closed from the beginning
+            setattr(sys, name, None)
 
 
 # -- run --------------------------------------------------------------------------------------------------------------
@@ -84,16 +112,13 @@ def main(argv: list[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     from .job import Job
 
-    options, command = getopt.getopt(argv, "h", ["timeout=", "grace=", "name=", "require=", "keep", "help"])
+    options, command = getopt.getopt(argv, "", ["timeout=", "grace=", "name=", "require=", "keep"])
     timeout: float | None = None
     grace = 10.0
     name: str | None = None
     require: list[str] = []
     keep = False
     for option, value in options:
-        if option in ("-h", "--help"):
-            print(USAGE + HELP, end="")
-            return 0
         if option == "--timeout":
             timeout = _seconds(option, value)
         elif option == "--grace":
@@ -258,13 +283,17 @@ def _wait(program: Popen[bytes], timeout: float | None) -> int | None:
 
 def _report_start(program: str, error: OSError) -> int:
     """The status for a command that could not be started. Only exec's errors name the program as their file."""
-    print(f"pyjob run: {error.strerror or error}: {program!r}", file=sys.stderr)
     if sys.platform == "win32":
         codes = {2: NOT_FOUND, 3: NOT_FOUND, 5: CANNOT_EXECUTE, 193: CANNOT_EXECUTE}  # of CreateProcess
-        return codes.get(error.winerror, FAILED)
-    if error.filename is None:
-        return FAILED
-    return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_EXECUTE
+        status = codes.get(error.winerror, FAILED)
+    elif error.filename != program:
+        status = FAILED
+    else:  # "" is looked for as a file in each directory of PATH, and is the directory
+        status = NOT_FOUND if isinstance(error, FileNotFoundError) or not program else CANNOT_EXECUTE
+    text = error.strerror or str(error)
+    culprit = getattr(error, "call", "") if status == FAILED else repr(program)
+    _complain(f"pyjob run: {text}{f': {culprit}' if culprit not in text else ''}\n")
+    return status
 
 
 # -- kill, backends, demo ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The command line: exit codes as of env(1) and timeout(1), backends, kill, and the demo that can fail."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,41 @@ def test_not_found_and_not_executable(folder):
         assert cli("run", "--", str(folder / "script")).returncode == 126
 
 
+@posix
+def test_the_empty_command_is_not_found():
+    assert cli("run", "--", "").returncode == 127
+
+
+full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+
+
+@full
+@pytest.mark.parametrize(
+    "status, arguments",
+    [
+        (127, ["run", "--", "pyjob-nonexistent"]),
+        (125, ["run"]),
+        (125, ["run", "--name", "a/b", "--", "true"]),
+        (2, ["nonsense"]),
+        (2, ["kill"]),
+        (1, ["kill", "0"]),
+        (3, ["run", "--", *python("raise SystemExit(3)")]),
+    ],
+)
+def test_no_status_depends_on_what_stderr_takes(status, arguments):
+    with open("/dev/full", "w") as nowhere:
+        assert subprocess.run([*PYJOB, *arguments], stderr=nowhere, timeout=100).returncode == status
+
+
+@full
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["backends"], ["kill", "-h"]])
+def test_what_stdout_does_not_take_is_a_failure_in_one_line(arguments):
+    with open("/dev/full", "w") as nowhere:
+        done = subprocess.run([*PYJOB, *arguments], stdout=nowhere, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pyjob") and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_our_own_failure():
     assert cli("run").returncode == 125
     assert cli("run", "--nonsense", "--", "true").returncode == 125
@@ -60,6 +96,12 @@ def test_usage():
     assert cli().returncode == 2
     assert cli("nonsense").returncode == 2
     assert "usage" in cli("--help").stdout
+    for command in ("run", "kill", "backends", "demo"):
+        for option in ("-h", "--help"):
+            result = cli(command, option)
+            assert (result.returncode, result.stderr) == (0, "") and "usage" in result.stdout
+    assert cli("nonsense", "--help").returncode == 2
+    assert cli("run", "--", *python("import sys; sys.exit(len(sys.argv[1:]))"), "-h", "--help").returncode == 2
 
 
 def test_a_timeout_ends_the_tree(tree, bystander):
