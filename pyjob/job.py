@@ -84,7 +84,11 @@ class Job(_Starts):
             name = _check.name(name)
         wanted = guarantees.required_bits(require)
         self._private = False
-        self._create(name, None, kill_on_close, guarantees.check_backend(backend), wanted)
+        try:
+            self._create(name, None, kill_on_close, guarantees.check_backend(backend), wanted)
+        except FileExistsError as error:
+            error.filename = name
+            raise
 
     @classmethod
     def _for_program(
@@ -145,8 +149,12 @@ class Job(_Starts):
             bits = guarantees.bits_of(backend)
             if bits & _NAMED:
                 self = cls.__new__(cls)
-                with translated:
-                    self._core = _native.Job.open(backend, name)
+                try:
+                    with translated:
+                        self._core = _native.Job.open(backend, name)
+                except FileNotFoundError as error:
+                    error.filename = name
+                    raise
                 self._name = name
                 self._parent = self._above = None
                 self._bits = bits

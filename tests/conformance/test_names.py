@@ -70,10 +70,11 @@ def test_in_use_and_missing_and_again(backend, name):
     with pytest.raises(FileNotFoundError):
         pyjob.Job.open(name)
     for _ in range(2):
-        with backend.job(name=name), pytest.raises(FileExistsError):
+        with backend.job(name=name), pytest.raises(FileExistsError, match=name) as taken:
             backend.job(name=name)
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match=name) as missing:
             pyjob.Job.open(name)
+        assert taken.value.filename == missing.value.filename == name
 
 
 @pytest.mark.needs("named", "dies_with_owner")
