@@ -252,7 +252,7 @@ class Job(_Starts):
         """
         number = _check.pid(process_)
         self._must_own("move processes into")
-        if number == os.getpid():
+        if number == os.getpid() and process.pin(process_).is_alive():  # else a handle that is closed, or not of us
             self.assign_self()
             return
         if not self._look() & _ASSIGN:

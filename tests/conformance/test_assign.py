@@ -186,3 +186,13 @@ def test_a_closed_handle_is_refused(backend):
             job.assign(handle)
         assert process.pid not in job
         process.kill()
+
+
+@pytest.mark.needs("assign")
+def test_a_closed_handle_of_the_caller_is_refused(backend):
+    with backend.job() as job:
+        handle = pyjob.ProcessHandle(os.getpid())
+        handle.close()
+        with pytest.raises(ValueError, match="closed"):
+            job.assign(handle)
+        assert os.getpid() not in job
