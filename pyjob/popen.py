@@ -313,13 +313,18 @@ class Popen(subprocess.Popen[AnyStr]):
         private = self._private
         if private is None:
             return []
+        self._must_own()
         try:
             return private._core.kill(seconds)
         except _native.ClosedError as error:
-            # Closed meanwhile, and so killed already; or we are a fork of the owner, where nothing is ours to kill.
-            if self.poll() is None:
+            if self.poll() is None:  # else it was closed meanwhile, and so killed already
                 raise JobClosedError(str(error)) from None
             return []
+
+    def _must_own(self) -> None:
+        """In a fork of the owner nothing is ours to end, though poll() says, as stock's would, that all has ended."""
+        if self._owner != os.getpid():
+            raise JobClosedError("the program was started by the process that this one was forked from")
 
     if sys.platform == "win32":
 
@@ -333,6 +338,7 @@ class Popen(subprocess.Popen[AnyStr]):
         private = self._private
         if private is None:
             return
+        self._must_own()
         try:
             private.stop(limit)
         except JobClosedError:

@@ -1,5 +1,6 @@
 """In a forked child everything but close() raises, and nothing the child does or forgets kills the members."""
 
+import ctypes
 import gc
 import os
 import signal
@@ -14,9 +15,9 @@ pytestmark = [
 ]
 
 
-def in_child(action):
+def in_child(action, fork=None):
     """Runs `action` in a forked child; returns its exit code, after a normal finalisation where asked by SystemExit."""
-    pid = os.fork()
+    pid = (fork or os.fork)()
     if pid == 0:
         code = 70
         try:
@@ -75,6 +76,29 @@ def test_close_in_the_child_does_nothing(backend, tree):
         assert not job.closed
         job.kill()
         program.wait()
+
+
+@pytest.mark.parametrize("fork", [None, lambda: ctypes.PyDLL(None).fork()], ids=["os.fork", "in C"])
+def test_a_popen_in_the_child_ends_nobody_and_says_so(backend, tree, fork):
+    import pyjob
+
+    family = tree(chain("top", "child"))
+    program = backend.popen(family.argv)
+    family.ready()
+
+    def child():
+        for end in (program.kill, program.stop):
+            try:
+                end()
+            except pyjob.JobClosedError:
+                continue
+            return 1
+        return 0 if program.returncode is None else 2
+
+    assert in_child(child, fork) == 0
+    family.assert_alive()
+    program.kill()
+    assert program.wait() == -signal.SIGKILL
 
 
 def test_what_the_child_forgets(backend, owners, tree):
