@@ -50,7 +50,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     )
     command = ["clang", *FUZZER, str(empty), "-o", str(folder / "empty")]
     if subprocess.run(command, capture_output=True).returncode:
-        (pytest.fail if STRICT else pytest.skip)("clang has no fuzzer here (Debian: libclang-rt-14-dev)")
+        (pytest.fail if STRICT else pytest.skip)("clang has no fuzzer here (Debian: libclang-rt-dev)")
     built: dict[str, Path] = {}
 
     def get(name: str) -> Path:
