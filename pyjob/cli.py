@@ -302,10 +302,7 @@ def _report_start(program: str, error: OSError) -> int:
 def kill(argv: list[str]) -> int:
     from .process import kill_tree
 
-    options, rest = getopt.gnu_getopt(argv, "h", ["no-root", "help"])
-    if any(option in ("-h", "--help") for option, _ in options):
-        print(USAGE + HELP, end="")
-        return 0
+    options, rest = getopt.gnu_getopt(argv, "", ["no-root"])
     if len(rest) != 1 or not rest[0].isascii() or not rest[0].isdigit():
         raise UsageError("one PID is needed")
     killed = kill_tree(int(rest[0]), include_root=not options)
