@@ -149,3 +149,28 @@ def test_names_of_a_wrong_type(backend, bad):
 def test_where_there_are_no_names(backend, name):
     with pytest.raises(pyjob.UnsupportedError):
         backend.job(name=name)
+
+
+@pytest.mark.needs("named")
+@pytest.mark.skipif(os.name == "nt", reason="a name is a handle's there")
+def test_what_outlives_a_killed_owner_can_be_opened(backend, owners, tree, name):
+    """Also where a guard ends that owner's other job."""
+    kept, ended = tree(chain("top", "child")), tree(chain("top", "child"))
+    body = """
+    keeps = pyjob.Job(argument["name"], backend=backend, kill_on_close=False)
+    ends = pyjob.Job(backend=backend)
+    programs = keeps.popen(argument["kept"]), ends.popen(argument["ended"])
+    """
+    argument = {"name": name, "kept": kept.argv, "ended": ended.argv}
+    owner = owners(body, end="SIGKILL", backend=str(backend), argument=argument)
+    owner.ready()
+    kept.ready()
+    ended.ready()
+    owner.end()
+    owner.wait()
+    ended.assert_dead()
+    with pyjob.Job.open(name) as other:
+        assert other.pids() == kept.pids()
+        other.kill()
+    kept.assert_dead()
+    eventually(lambda: _missing(name))
