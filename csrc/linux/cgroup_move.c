@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "linux/cgroup.h"
+#include "linux/tree.h"
 
 /* No name of this process is used twice. Others that opened the job by name count by themselves. */
 static unsigned long next_number(pj_cgroup_job *job) {
@@ -196,14 +197,20 @@ static int assign_locked(pj_cgroup_job *job, const pj_process *process, pj_error
         return 0;
     }
     pj_root_tidy(job->root, 4);
+    pj_stat stat;
+    pj_error deaf, refused;
+    int heard = pj_refuse_deaf(process, &stat, &deaf);
     int known = pj_cgroup_of(process->pid, path, err);
-    pj_error refused;
     if (pj_process_alive(process, &alive, &refused) < 0) {
         *err = refused;
         return -1;
     }
     if (!alive) {
         return pj_fail(err, ESRCH, "write cgroup.procs");
+    }
+    if (heard < 0 && deaf.code == EPERM) { /* it would stay in the job for ever */
+        *err = deaf;
+        return -1;
     }
     if (known < 0) { /* where it would have to be put back */
         return err->code == ESRCH ? pj_fail(err, EACCES, "read /proc/PID/cgroup") : -1;

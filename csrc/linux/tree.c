@@ -199,15 +199,15 @@ static _Noreturn void end_self(void) {
     _exit(128 + SIGKILL);
 }
 
-static int refuse(const pj_process *root, pj_stat *stat, pj_error *err) {
-    if (pj_procfs_stat(root->pid, stat, err) < 0) {
+int pj_refuse_deaf(const pj_process *process, pj_stat *stat, pj_error *err) {
+    if (pj_procfs_stat(process->pid, stat, err) < 0) {
         return -1;
     }
     if (stat->kernel) {
-        return pj_fail(err, EPERM, "pidfd_send_signal: a kernel thread");
+        return pj_fail(err, EPERM, "SIGKILL: a kernel thread is deaf to it");
     }
-    if (root->pid == 1 && getpid() != 1) {
-        return pj_fail(err, EPERM, "pidfd_send_signal: init of our PID namespace");
+    if (process->pid == 1 && getpid() != 1) {
+        return pj_fail(err, EPERM, "SIGKILL: init of our PID namespace is deaf to it");
     }
     return 0;
 }
@@ -217,7 +217,7 @@ int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline
     bool self = root->pid == getpid();
     pj_stat stat = {0};
     ancestors above = {0};
-    if (refuse(root, &stat, err) < 0) {
+    if (pj_refuse_deaf(root, &stat, err) < 0) {
         if (err->code != ESRCH) {
             return -1;
         }

@@ -4,6 +4,7 @@
 #define PJ_LINUX_TREE_H
 
 #include "core/process.h"
+#include "linux/procfs.h"
 
 /* The descendants of all roots. Dead roots count for nothing. Roots are followed but are no members themselves, unless
  * with_roots; the spared are followed too, and are never members; neither are the foreign, nor what is below them and
@@ -33,5 +34,8 @@ int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err);
  * no state: call it again for another attempt. *killed (or NULL): whom we killed, appended in no order, also on error.
  * On an error nobody is left stopped who was running before. EINTR is not returned: a signal shortens no attempt. */
 int pj_forest_kill(const pj_forest *forest, pj_deadline deadline, pj_pids *killed, pj_pids *survivors, pj_error *err);
+
+/* EPERM: whom no SIGKILL of ours ends, a kernel thread or init. *stat: the look at it, also then; else untouched. */
+int pj_refuse_deaf(const pj_process *process, pj_stat *stat, pj_error *err);
 
 #endif

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import pyjob
-from helpers.procs import DEADLINE, eventually
+from helpers.procs import DEADLINE, eventually, processes
 
 STARTS_WHEN_TOLD = """
 import os, subprocess, sys, time
@@ -175,6 +175,43 @@ def test_a_thread_is_no_process(backend):
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.needs("assign")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_kernel_thread_is_refused(backend):
+    threads = [one for one in processes() if one.ppid == 2 and not one.argv()]
+    if not threads:
+        pytest.skip("no kernel thread is visible in this PID namespace")
+    with backend.job() as job:
+        with pytest.raises(PermissionError, match="kernel thread"):
+            job.assign(threads[0].pid)
+        assert job.pids() == []
+
+
+ASSIGNS_INIT = """
+import sys
+sys.path[:0] = {path!r}
+import pyjob
+with pyjob.Job(backend={backend!r}) as job:
+    try:
+        job.assign(1)
+    except PermissionError as error:
+        print(error)
+    assert job.pids() == [], job.pids()
+"""
+
+
+@pytest.mark.needs("assign")
+@pytest.mark.root
+@pytest.mark.tool("unshare")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a PID namespace of our own")
+def test_init_is_refused(backend, folder):
+    (folder / "script.py").write_text(ASSIGNS_INIT.format(path=sys.path, backend=str(backend)))
+    shell = ["sh", "-c", '"$0" "$1"; echo "ended with $?"', sys.executable, str(folder / "script.py")]
+    argv = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", *shell]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=100)
+    assert "init of our PID namespace" in result.stdout and "ended with 0" in result.stdout, result
 
 
 @pytest.mark.needs("assign")
