@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "linux/stage.h"
 #include "posix/spawn.h"
 
 /* ---- leaves ---- */
@@ -298,8 +299,10 @@ static int join(pj_job *head, pj_error *err) {
 static int mark_released(pj_dir *dir, unsigned depth, void *arg) {
     const char *name = pj_dir_name(dir);
     bool ours = depth == 0 || strncmp(name, PJ_LEAF_PREFIX, sizeof PJ_LEAF_PREFIX - 1) == 0 ||
-                strncmp(name, PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) == 0 || strncmp(name, "in-", 3) == 0;
-    if (!ours) {
+                strncmp(name, PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) == 0 ||
+                strncmp(name, PJ_STAGE_PREFIX, sizeof PJ_STAGE_PREFIX - 1) == 0;
+    struct stat stat;
+    if (!ours || fstatat(dir->base, dir->text, &stat, 0) < 0 || pj_dir_is_stage(dir, stat.st_mode)) {
         return 0;
     }
     if (fchmodat(dir->base, dir->text, plain | S_ISVTX, 0) < 0 && errno != ENOENT) {

@@ -31,7 +31,7 @@ typedef struct {
     const pj_hot_leaf *hot; /* its own leaf, open; or NULL */
 } pj_cgroup_job;
 
-/* Inside a leaf: job-N nested jobs, self-N where the caller lives, in-N one for each assigned process. */
+/* Inside a leaf: job-N nested jobs, self-N where the caller lives, in-N one for each assigned process (stage.h). */
 #define PJ_SELF_PREFIX "self-"
 
 static inline pj_dir *pj_leaf(const pj_cgroup_job *job, pj_dir *dir) {

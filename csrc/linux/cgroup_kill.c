@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "linux/cgroup.h"
+#include "linux/stage.h"
 
 /* ---- without the caller ---- */
 
@@ -153,6 +154,19 @@ static int attempt_beside(pj_cgroup_job *job, const char *rest, pj_pids *seen, p
 
 /* ---- both ---- */
 
+/* Another process is just assigning somebody to the job, or to one in it: it may be stopped, and may be a member. */
+static int go_round(pj_cgroup_job *job, bool inside, pj_error *err) {
+    int code = errno;
+    pj_dir dir;
+    if (code != EWOULDBLOCK && code != EBUSY) {
+        return code == ENOENT ? 0 : pj_fail(err, code, "flock (cgroup)");
+    }
+    if (!inside) {
+        (void)pj_dir_kill_seen(pj_leaf(job, &dir));
+    }
+    return 1;
+}
+
 /* Under the lock: between the look where the caller is and the kill no other thread may move him. */
 static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     char rest[PJ_CGROUP_PATH];
@@ -161,7 +175,13 @@ static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     int result = -1;
     pthread_mutex_lock(job->lock);
     if (pj_cgroup_caller(job, &inside, rest, err) == 0) {
-        result = inside ? attempt_beside(job, rest, seen, err) : attempt_whole(job, pj_leaf(job, &dir), seen, err);
+        int seal = pj_leaf_seal(pj_leaf(job, &dir));
+        if (seal >= 0) {
+            result = inside ? attempt_beside(job, rest, seen, err) : attempt_whole(job, &dir, seen, err);
+            pj_leaf_unlock(seal);
+        } else {
+            result = go_round(job, inside, err);
+        }
     }
     pthread_mutex_unlock(job->lock);
     return result;

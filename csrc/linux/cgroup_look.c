@@ -11,6 +11,7 @@
 
 #include "linux/cgroup.h"
 #include "linux/pidref.h"
+#include "linux/stage.h"
 
 /* ---- listing ---- */
 
@@ -27,6 +28,9 @@ static int list_directory(pj_dir *dir, unsigned depth, void *arg) {
     struct stat stat;
     if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
         return errno == ENOENT || errno == ENODEV ? 0 : -1;
+    }
+    if (depth > 0 && pj_dir_is_stage(dir, stat.st_mode)) {
+        return 0;
     }
     /* Threaded: the processes are listed further up, which must not be outside the job. */
     if (pj_dir_procs(dir, take, arg) < 0 && (errno != EOPNOTSUPP || depth == 0)) {
@@ -81,7 +85,36 @@ static bool has_directories(const pj_cgroup_job *job) {
     return fstatat(dir.base, dir.text, &stat, 0) < 0 || stat.st_nlink != 2;
 }
 
-static int look_in_proc(const pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
+typedef enum { BESIDE, BELOW, IN_STAGE } place;
+
+/* A stage that is gone by now was one, too: whoever was a member stays where he is. */
+static place find_place(const pj_cgroup_job *job, const char *path, size_t size) {
+    if (!pj_path_is_below(path, size, job->proc)) {
+        return BESIDE;
+    }
+    pj_dir dir;
+    pj_leaf(job, &dir);
+    for (const char *at = path + strlen(job->proc), *end = path + size; at < end;) {
+        char name[256] = "";
+        struct stat stat;
+        const char *start = at + 1;
+        at = start < end ? memchr(start, '/', (size_t)(end - start)) : NULL;
+        at = at ? at : end;
+        if (at > start && (size_t)(at - start) < sizeof name) {
+            memcpy(name, start, (size_t)(at - start));
+        }
+        if (!pj_dir_enter(&dir, name)) {
+            return BELOW;
+        }
+        if (strncmp(name, PJ_STAGE_PREFIX, sizeof PJ_STAGE_PREFIX - 1) == 0 &&
+            (fstatat(dir.base, dir.text, &stat, 0) < 0 || pj_dir_is_stage(&dir, stat.st_mode))) {
+            return IN_STAGE;
+        }
+    }
+    return BELOW;
+}
+
+static int look_in_proc(const pj_cgroup_job *job, const pj_process *process, place *out, pj_error *err) {
     char name[48], text[2048];
     const char *path;
     size_t size;
@@ -96,36 +129,37 @@ static int look_in_proc(const pj_cgroup_job *job, const pj_process *process, boo
         return pj_fail(err, code, "read /proc/PID/cgroup");
     }
     if (pj_parse_cgroup(text, (size_t)length, &path, &size)) {
-        *out = pj_path_is_below(path, size, job->proc);
+        *out = find_place(job, path, size);
         return 0;
     }
     char long_path[PJ_CGROUP_PATH]; /* a reading of any length */
     if (pj_cgroup_of(process->pid, long_path, err) < 0) {
         return -1;
     }
-    *out = pj_path_is_below(long_path, strlen(long_path), job->proc);
+    *out = find_place(job, long_path, strlen(long_path));
     return 0;
 }
 
-/* A group stays where it was made, and its id is never given again: once seen below the job, or not, it always is. */
+/* A group stays where it was made, and its id is never given again: once seen below the job, or not, it always is. But
+ * for a stage, which is to become part of it. */
 static int look(pj_cgroup_job *job, const pj_process *process, bool *out, pj_error *err) {
-    uint64_t id, after;
-    if (!group_id(process, &id)) {
-        return look_in_proc(job, process, out, err);
-    }
+    uint64_t id = 0, after;
+    place found = BESIDE;
+    bool known = group_id(process, &id);
     _Atomic uint64_t *below = &job->below[id % PJ_KNOWN_GROUPS], *beside = &job->beside[id % PJ_KNOWN_GROUPS];
-    if (id == job->inode || id == atomic_load(below)) {
+    if (known && (id == job->inode || id == atomic_load(below))) {
         *out = true;
         return 0;
     }
-    if (id == atomic_load(beside) || !has_directories(job)) {
+    if (known && (id == atomic_load(beside) || !has_directories(job))) {
         *out = false;
         return 0;
     }
-    if (look_in_proc(job, process, out, err) < 0) {
+    if (look_in_proc(job, process, &found, err) < 0) {
         return -1;
     }
-    if (group_id(process, &after) && after == id) {
+    *out = found == BELOW;
+    if (known && found != IN_STAGE && group_id(process, &after) && after == id) {
         atomic_store(*out ? below : beside, id);
     }
     return 0;

@@ -5,15 +5,22 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "linux/cgroup.h"
+#include "linux/stage.h"
 #include "linux/tree.h"
 
 /* No name of this process is used twice. Others that opened the job by name count by themselves. */
 static unsigned long next_number(pj_cgroup_job *job) {
     return job->root ? ++job->root->made : ++job->made;
+}
+
+static int set_mode(const pj_cgroup_job *job, const pj_dir *dir, mode_t more, pj_error *err) {
+    mode_t mode = 0755 | more | (job->head.keep ? S_ISVTX : 0); /* whatever the umask says */
+    return fchmodat(dir->base, dir->text, mode, 0) < 0 ? pj_fail(err, errno, "fchmodat (cgroup)") : 0;
 }
 
 int pj_cgroup_make(pj_cgroup_job *job, pj_dir *dir, const char *prefix, pj_error *err) {
@@ -33,11 +40,10 @@ int pj_cgroup_make(pj_cgroup_job *job, pj_dir *dir, const char *prefix, pj_error
             return pj_fail(err, code, "mkdir (cgroup)");
         }
     }
-    mode_t mode = 0755 | (job->head.keep ? S_ISVTX : 0); /* whatever the umask says */
-    if (fchmodat(dir->base, dir->text, mode, 0) < 0) {
-        int code = errno;
+    bool stage = strcmp(prefix, PJ_STAGE_PREFIX) == 0;
+    if (set_mode(job, dir, stage ? S_ISUID : 0, err) < 0) {
         (void)pj_dir_remove(dir);
-        return pj_fail(err, code, "fchmodat (cgroup)");
+        return -1;
     }
     return 0;
 }
@@ -141,6 +147,8 @@ void pj_cgroup_return(pj_cgroup_job *job) {
 
 /* ---- another process ---- */
 
+enum { LOCKED_MS = 5000 }; /* more than any attempt to kill lasts */
+
 static int put_back_one(pid_t pid, void *arg) {
     char text[16];
     pj_dir former;
@@ -150,7 +158,7 @@ static int put_back_one(pid_t pid, void *arg) {
     return 0;
 }
 
-/* Whoever is there came by a recycled number. Its children may be born there meanwhile. */
+/* Whoever is there came, perhaps, by a recycled number. Its children may be born there meanwhile. */
 static int put_back(pj_dir *stage, int former) {
     for (int tries = 0; tries < 100 && pj_dir_populated(stage) == 1; tries++) {
         (void)pj_dir_procs(stage, put_back_one, &former);
@@ -161,13 +169,21 @@ static int put_back(pj_dir *stage, int former) {
     return pj_dir_remove(stage);
 }
 
+typedef struct {
+    pj_cgroup_job *job;
+    const pj_process *process;
+    int former; /* the group that it is in */
+} moved;
+
 /* The kernel moves by number. The directory is new and empty, so whoever is in it after the move is whom it moved: if
- * the pinned process lives then, it was that one, and there it stays. No kill or signal of ours comes in between. */
-static int move(pj_cgroup_job *job, const pj_process *process, int former, pj_error *err) {
+ * the pinned process lives then, it was that one, there it stays, and the directory becomes part of the job. */
+static int move(const moved *what, pj_error *err) {
+    pj_cgroup_job *job = what->job;
+    const pj_process *process = what->process;
     pj_dir stage;
     char text[24];
     bool alive = false;
-    if (pj_cgroup_make(job, pj_leaf(job, &stage), "in-", err) < 0) {
+    if (pj_cgroup_make(job, pj_leaf(job, &stage), PJ_STAGE_PREFIX, err) < 0) {
         return -1;
     }
     snprintf(text, sizeof text, "%lld", (long long)process->pid);
@@ -178,13 +194,41 @@ static int move(pj_cgroup_job *job, const pj_process *process, int former, pj_er
     }
     int looked = pj_process_alive(process, &alive, err);
     if (looked == 0 && alive) {
+        looked = set_mode(job, &stage, 0, err);
+    }
+    if (looked == 0 && alive) {
         pj_root_linger(job->root, stage.text); /* to be removed when it is empty */
         return 0;
     }
-    if (put_back(&stage, former) < 0) {
+    if (put_back(&stage, what->former) < 0) {
         pj_root_linger(job->root, stage.text);
     }
     return looked < 0 ? -1 : pj_fail(err, ESRCH, "write cgroup.procs");
+}
+
+/* With each leaf around locked, this job's and those that our own group is in: see stage.h. `size`: how much of the
+ * job's path names `around`. 1: somebody is just killing one. */
+static int move_in(const moved *what, pj_dir *around, size_t size, pj_error *err) {
+    const char *proc = what->job->proc;
+    const char *name = size > 0 ? memrchr(proc, '/', size) : NULL;
+    if (!name) {
+        return move(what, err);
+    }
+    int lock = -1;
+    if (strncmp(name + 1, PJ_LEAF_PREFIX, sizeof PJ_LEAF_PREFIX - 1) == 0) {
+        lock = pj_leaf_lock(around, LOCK_SH);
+        int code = errno;
+        if (lock < 0 && code != ENOENT && code != EACCES) { /* where we see no leaf, we see none be killed */
+            pj_fail(err, code, "flock (cgroup)");
+            return code == EWOULDBLOCK ? 1 : -1;
+        }
+    }
+    int result = pj_dir_enter(around, "..") ? move_in(what, around, (size_t)(name - proc), err)
+                                            : pj_fail(err, errno, "openat (cgroup)");
+    if (lock >= 0) {
+        pj_leaf_unlock(lock);
+    }
+    return result;
 }
 
 static int assign_locked(pj_cgroup_job *job, const pj_process *process, pj_error *err) {
@@ -219,7 +263,9 @@ static int assign_locked(pj_cgroup_job *job, const pj_process *process, pj_error
     if (former < 0) {
         return -1;
     }
-    int result = move(job, process, former, err);
+    pj_dir leaf;
+    const moved what = {job, process, former};
+    int result = move_in(&what, pj_leaf(job, &leaf), strlen(job->proc), err);
     close(former);
     return result;
 }
@@ -236,8 +282,13 @@ int pj_cgroup_assign(pj_job *head, const pj_process *process, pj_error *err) {
         }
         return alive ? pj_cgroup_assign_self(head, err) : pj_fail(err, ESRCH, "write cgroup.procs");
     }
-    pthread_mutex_lock(job->lock);
-    int result = assign_locked(job, process, err);
-    pthread_mutex_unlock(job->lock);
-    return result;
+    for (const pj_deadline latest = pj_now() + LOCKED_MS * PJ_MS;;) {
+        pthread_mutex_lock(job->lock);
+        int result = assign_locked(job, process, err);
+        pthread_mutex_unlock(job->lock);
+        if (result != 1 || pj_now() >= latest) {
+            return result == 1 ? -1 : result;
+        }
+        poll(NULL, 0, 1);
+    }
 }

@@ -126,7 +126,7 @@ static int make_directory(pj_root *root, pj_error *err) {
         snprintf(root->name + size, sizeof root->name - (size_t)size, ".%u", another);
     }
     root->fd = openat(root->home, root->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (root->fd < 0 || fchmod(root->fd, 0755) < 0) { /* whatever the umask says */
+    if (root->fd < 0 || fchmod(root->fd, S_ISUID | 0755) < 0) { /* whatever the umask says; stage.h */
         return pj_fail(err, errno, root->fd < 0 ? "open (cgroup)" : "fchmod (cgroup)");
     }
     /* Somebody who looks whether it is an orphan may hold the lock right now, and remove it: as create() then finds

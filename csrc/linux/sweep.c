@@ -12,6 +12,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "linux/stage.h"
+
 /* Newer than the headers of the oldest build images; the numbers are the same on every CPU. */
 enum { PIDFD_SEND_SIGNAL = 424, PIDFD_OPEN = 434 };
 enum { PROC_MAGIC = 0x9fa0 }; /* statfs(2) */
@@ -302,7 +304,18 @@ int pj_dir_kill_listed(pj_dir *dir) {
 }
 
 static int kill_below(pj_dir *dir, unsigned depth, void *arg) {
+    struct stat stat;
+    if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
+        return is_gone(errno) ? 0 : -1;
+    }
+    if (pj_dir_is_stage(dir, stat.st_mode)) {
+        return 0;
+    }
     return pj_dir_kill_listed(dir) < 0 ? -1 : pj_dir_each(dir, depth, kill_below, arg);
+}
+
+int pj_dir_kill_seen(pj_dir *dir) {
+    return kill_below(dir, 0, NULL);
 }
 
 static void wait_frozen(pj_dir *dir) {
@@ -316,7 +329,7 @@ int pj_dir_kill_each(pj_dir *dir) {
     if (freezing) {
         wait_frozen(dir);
     }
-    int result = kill_below(dir, 0, NULL);
+    int result = pj_dir_kill_seen(dir);
     int code = errno;
     if (freezing) {
         pj_dir_write(dir, "cgroup.freeze", "0");
@@ -423,7 +436,13 @@ static int sweep_leaf(pj_dir *leaf, unsigned depth, void *arg) {
         return 0;
     }
     ++*left;
+    int seal = pj_leaf_seal(leaf);
+    if (seal < 0) { /* a member is just assigning: it is among those who are killed */
+        pj_dir_kill_seen(leaf);
+        return 0;
+    }
     pj_dir_kill(leaf, NULL);
+    pj_leaf_unlock(seal);
     return 0;
 }
 

@@ -50,6 +50,7 @@ int pj_dir_remove(pj_dir *dir); /* with all that is in it, deepest first; gone a
  * cgroup.kill. */
 int pj_dir_kill(pj_dir *dir, bool *atomic);
 int pj_dir_kill_each(pj_dir *dir);   /* the second way alone */
+int pj_dir_kill_seen(pj_dir *dir);   /* one pass over it and all below, stages of assign() left out: see stage.h */
 int pj_dir_kill_listed(pj_dir *dir); /* one pass over those directly in it, each pinned and then verified */
 
 /* An owner's root: a directory with one directory per job (leaf), and nested jobs' leaves inside their parent's.
