@@ -398,7 +398,8 @@ class Job(_Starts):
         """Ends the job: with kill_on_close kills the members (up to 5 s), then lets go of all it holds. Idempotent.
 
         A caller inside survives and returns to its former place where the system allows. SurvivorsError, raised after
-        everything was released, names those who could not be ended. A job opened by name just lets go.
+        everything was released, names those who could not be ended. After any other exception that leaves members
+        alive, or might, the job is still open, and close() can be called again. A job opened by name just lets go.
         """
         native = self._core
         try:
@@ -443,7 +444,11 @@ class Job(_Starts):
             return
         if not self._opened:
             _warn(f"unclosed job {self!r}", ResourceWarning, source=self)
-        native.close(self._kills(), 0)
+        try:
+            native.close(self._kills(), 0)
+        finally:
+            if not native.closed:
+                _kept.add(native)  # its members end with this process
 
 
 def _surrounding(backend: str | None, needed: int) -> Job | None:

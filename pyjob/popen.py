@@ -490,5 +490,5 @@ def _look_back() -> None:
 
 
 def _give_back(private: Job, kill: bool) -> None:
-    private._core.close(kill, 0.0)
+    private._core.close(kill, 0.0)  # where that fails it stays open, and ends with this process
     _job._open.pop(id(private), None)

@@ -25,7 +25,7 @@ static int add(list *to, const pj_stat *one, pj_error *err) {
         to->items = items;
         to->room = room;
     }
-    to->items[to->count++] = (pj_process){one->pid, -1, one->start};
+    to->items[to->count++] = (pj_process){.pid = one->pid, .handle = -1, .created = one->start};
     return 0;
 }
 

@@ -25,9 +25,8 @@ static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_erro
     if (populated == 0) { /* unkilled, the leaf can be used again */
         return 0;
     }
-    if (pj_cgroup_list(&job->head, seen, err) < 0) {
-        return -1;
-    }
+    pj_error unseen; /* then it is not waited for what pj_cgroup_settle() waits for */
+    (void)pj_cgroup_list(&job->head, seen, &unseen);
     atomic_store(&job->killed, true);
     if (pj_dir_kill(dir, NULL) < 0) {
         return pj_fail(err, errno, "write cgroup.kill");
@@ -167,21 +166,35 @@ static int go_round(pj_cgroup_job *job, bool inside, pj_error *err) {
     return 1;
 }
 
-/* Under the lock: between the look where the caller is and the kill no other thread may move him. */
-static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
+static int attempt_once(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     char rest[PJ_CGROUP_PATH];
     bool inside;
     pj_dir dir;
-    int result = -1;
+    if (pj_cgroup_caller(job, &inside, rest, err) < 0) {
+        return -1;
+    }
+    int seal = pj_leaf_seal(pj_leaf(job, &dir));
+    if (seal < 0) {
+        return go_round(job, inside, err);
+    }
+    int result = inside ? attempt_beside(job, rest, seen, err) : attempt_whole(job, &dir, seen, err);
+    pj_leaf_unlock(seal);
+    return result;
+}
+
+static bool is_scarce(const pj_error *err) {
+    return err->code == EMFILE || err->code == ENFILE;
+}
+
+/* Under the lock: between the look where the caller is and the kill no other thread may move him. Two descriptors at a
+ * time are all that it takes to end a job without the caller in it. */
+static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     pthread_mutex_lock(job->lock);
-    if (pj_cgroup_caller(job, &inside, rest, err) == 0) {
-        int seal = pj_leaf_seal(pj_leaf(job, &dir));
-        if (seal >= 0) {
-            result = inside ? attempt_beside(job, rest, seen, err) : attempt_whole(job, &dir, seen, err);
-            pj_leaf_unlock(seal);
-        } else {
-            result = go_round(job, inside, err);
-        }
+    int result = attempt_once(job, seen, err);
+    if (result < 0 && is_scarce(err) && job->root) {
+        pj_root_spend(job->root);
+        result = attempt_once(job, seen, err);
+        pj_root_reserve(job->root);
     }
     pthread_mutex_unlock(job->lock);
     return result;
@@ -199,7 +212,7 @@ int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_er
         const pj_deadline soon = pj_now() + pause * PJ_MS;
         int left = attempt(job, &seen, err);
         if (left == 1) {
-            left = pj_cgroup_await(job, pj_earlier(deadline, soon), err);
+            left = await(job, pj_earlier(deadline, soon), err);
         }
         if (left == 0) {
             pj_cgroup_settle(job, &seen);

@@ -436,6 +436,21 @@ static int wait_members(pj_job *job, pj_deadline deadline, pj_error *err) {
     }
 }
 
+/* Where we cannot hunt, for want of descriptors or memory, the guards can: each has its own. To tell them, and to hear
+ * that their trees are empty, takes neither. */
+static int kill_or_tell(pj_job *job, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    int result = kill_members(job, deadline, survivors, err);
+    if (result < 0 && err->code != EINTR) {
+        pj_error refused;
+        pj_reaper_say((pj_reaper_job *)job, PJ_END);
+        result = wait_members(job, deadline, &refused) == 0 ? 0 : -1;
+        if (result < 0 && refused.code == EINTR) {
+            *err = refused;
+        }
+    }
+    return result;
+}
+
 const pj_backend pj_reaper_backend = {
     .name = "reaper",
     .probe = probe,
@@ -448,7 +463,7 @@ const pj_backend pj_reaper_backend = {
     .list = list,
     .contains = contains,
     .signal = signal_members,
-    .kill = kill_members,
+    .kill = kill_or_tell,
     .wait = wait_members,
     .collect = collect,
     .signal_program = signal_program,

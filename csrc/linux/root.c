@@ -93,6 +93,7 @@ void pj_root_unref(pj_root *root) {
     if (root->home >= 0) {
         close(root->home);
     }
+    pj_root_spend(root);
     if (root->guarded) {
         pj_process_close(&root->guard);
     }
@@ -163,7 +164,7 @@ int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err) {
         }
         atomic_init(&root->refs, 1);
         root->owner = getpid();
-        root->home = root->fd = -1;
+        root->home = root->fd = root->reserve[0] = root->reserve[1] = -1;
         if (fill(root, err) < 0) {
             if (root->fd >= 0) {
                 unlinkat(root->home, root->name, AT_REMOVEDIR);
@@ -171,10 +172,34 @@ int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err) {
             pj_root_unref(root);
             return -1;
         }
+        pj_root_reserve(root);
         platform->root = root;
     }
     *out = platform->root;
     return 0;
+}
+
+/* No duplicate: that would be no help where the whole system has run out of open files. Nothing is lost where it fails.
+ */
+void pj_root_reserve(pj_root *root) {
+    for (int i = 0; i < PJ_RESERVE; i++) {
+        if (root->reserve[i] < 0) {
+            root->reserve[i] = openat(root->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        }
+        if (root->reserve[i] <= STDERR_FILENO) { /* as in warm() */
+            pj_root_spend(root);
+            return;
+        }
+    }
+}
+
+void pj_root_spend(pj_root *root) {
+    for (int i = 0; i < PJ_RESERVE; i++) {
+        if (root->reserve[i] >= 0) {
+            close(root->reserve[i]);
+            root->reserve[i] = -1;
+        }
+    }
 }
 
 void pj_root_forget(pj_platform *platform) {

@@ -10,7 +10,7 @@
 #include "core/backend.h"
 #include "linux/cgroupfs.h"
 
-enum { PJ_POOL = 8 };
+enum { PJ_POOL = 8, PJ_RESERVE = 2 };
 
 typedef struct pj_lingerer { /* a directory that waits until nobody lives in it */
     struct pj_lingerer *next;
@@ -27,9 +27,10 @@ typedef struct {
 
 typedef struct {
     atomic_uint refs;
-    pid_t owner; /* whose it is: a forked child only lets go of it */
-    int home;    /* the group that the caller was in */
-    int fd;      /* `name` in it */
+    pid_t owner;             /* whose it is: a forked child only lets go of it */
+    int home;                /* the group that the caller was in */
+    int fd;                  /* `name` in it */
+    int reserve[PJ_RESERVE]; /* closed where a kill finds no descriptor free, and opened again after */
     char name[96];
     char *path;         /* as /proc/PID/cgroup shows it */
     char *where;        /* in the file system */
@@ -64,6 +65,9 @@ struct pj_platform {
 int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err);
 void pj_root_forget(pj_platform *platform); /* somebody removed it: the next pj_root_get() makes another */
 void pj_root_unref(pj_root *root);          /* without a lock: closes and frees, removes nothing */
+
+void pj_root_reserve(pj_root *root); /* with the lock held, as is: */
+void pj_root_spend(pj_root *root);
 
 /* With the lock held. Starts a guard unless one is alive. */
 int pj_root_guard(pj_platform *platform, pj_root *root, const char *guard, pj_error *err);

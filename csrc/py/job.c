@@ -41,10 +41,13 @@ void pj_job_leave(pj_job_object *self) {
     }
 }
 
-void pj_gate_drain(pj_gate *gate) {
-    for (int64_t pause = PJ_MS / 50; atomic_load(&gate->value) != PJ_SHUT; pause += pause < 2 * PJ_MS ? pause : 0) {
+bool pj_gate_drain(pj_gate *gate, pj_deadline deadline) {
+    bool empty;
+    for (int64_t pause = PJ_MS / 50; !(empty = atomic_load(&gate->value) == PJ_SHUT) && pj_now() < deadline;
+         pause += pause < 2 * PJ_MS ? pause : 0) {
         pj_sleep(pause);
     }
+    return empty;
 }
 
 /* ---- making and unmaking ---- */
@@ -144,23 +147,25 @@ PyObject *pj_job_open(PyObject *type, PyObject *args) {
     return status < 0 ? pj_raise(state, &err) : (PyObject *)wrap(module, backend, job, NULL);
 }
 
-static void let_go(pj_job_object *self, bool abandon) {
+/* For whoever asks while nobody may enter. */
+static void remember(pj_job_object *self, bool holds_caller) {
     self->keep = self->job->keep;
-    self->holds_caller = false;
+    self->holds_caller = holds_caller;
     self->denied = self->job->denied;
+}
+
+static void let_go(pj_job_object *self, bool abandon) {
     (abandon ? self->backend->abandon : self->backend->close)(self->job);
     self->job = NULL;
 }
 
-int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool inside) {
+int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
     for (;;) {
         int status;
         pj_deadline slice = pj_earlier(deadline, pj_now() + 1000 * PJ_MS);
         pj_pids left = {0};
         PJ_UNLOCKED(status = self->backend->kill(self->job, slice, &left, err));
-        if (inside) {
-            pj_gate_leave(&self->gate);
-        }
+        pj_gate_leave(&self->gate);
         bool last = status == 0 || (status == 1 && slice == deadline) || (status < 0 && !pj_is_interrupt(err));
         bool raised = PyErr_CheckSignals() < 0;
         if (last && status == 1 && !raised) {
@@ -171,24 +176,57 @@ int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *surviv
         if (raised || last) {
             return raised ? -1 : status;
         }
-        if (inside && !pj_gate_enter(&self->gate)) {
+        if (!pj_gate_enter(&self->gate)) {
             return 0;
         }
     }
 }
 
-/* close() that is not the first returns when the first has let go; from a signal handler in the midst of the first, at
- * once. */
-static PyObject *await_closer(pj_job_object *self) {
-    unsigned long closer;
-    while (pj_job_is_owner(self) && (closer = atomic_load(&self->closer)) != 0 &&
-           closer != PyThread_get_thread_ident()) {
+/* true: it is ours to close. Another thread that is at it is waited for: it may fail. false, without an exception: it
+ * is closed; or this is a signal handler in the midst of its own thread's close(). */
+static bool begin_close(pj_job_object *self) {
+    const unsigned long self_thread = PyThread_get_thread_ident();
+    for (unsigned long nobody = 0; !atomic_compare_exchange_strong(&self->closer, &nobody, self_thread); nobody = 0) {
+        if (nobody == self_thread) {
+            return false;
+        }
         PJ_UNLOCKED(pj_sleep(PJ_MS));
-        if (PyErr_CheckSignals() < 0) {
-            return NULL;
+        if (PyErr_CheckSignals() < 0 || !pj_job_is_owner(self)) {
+            return false;
         }
     }
-    return PyList_New(0);
+    if (!pj_gate_shut(&self->gate)) {
+        atomic_store(&self->closer, 0);
+        return false;
+    }
+    remember(self, self->job->holds_caller);
+    return true;
+}
+
+/* Nobody enters any more. Who is inside, with a start into a group that somebody froze, may leave only when what it
+ * started is killed: so both take turns, and the last kill comes when nobody is inside. true: it may be let go. false:
+ * an exception is set, or *status tells: it stays open, as who may live in it could not be reached any more. */
+static bool empty(pj_job_object *self, bool kill, pj_deadline deadline, int *status, pj_pids *survivors,
+                  pj_error *err) {
+    for (;;) {
+        bool alone;
+        *status = 0;
+        PJ_UNLOCKED(alone = pj_gate_drain(&self->gate, pj_now() + 50 * PJ_MS));
+        pj_deadline slice = alone ? pj_earlier(deadline, pj_now() + 1000 * PJ_MS) : pj_now();
+        if (kill) {
+            pj_pids_free(survivors);
+            PJ_UNLOCKED(*status = self->backend->kill(self->job, slice, survivors, err));
+        }
+        bool last = *status == 0 ? alone : *status == 1 ? pj_now() >= deadline : !pj_is_interrupt(err);
+        if (last || PyErr_CheckSignals() < 0) {
+            return last && alone && *status >= 0;
+        }
+        if (!pj_job_is_owner(self)) { /* a signal handler forked, and we are the child */
+            pj_pids_free(survivors);
+            *status = 0;
+            return false;
+        }
+    }
 }
 
 /* Whoever asks for the exit status after close() gets it, if the program has ended by now. */
@@ -206,32 +244,26 @@ PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     }
     if (!pj_job_is_owner(self)) {
         if (pj_gate_shut(&self->gate)) {
+            remember(self, false);
             let_go(self, true);
         }
         return PyList_New(0);
     }
-    unsigned long nobody = 0;
-    if (!atomic_compare_exchange_strong(&self->closer, &nobody, PyThread_get_thread_ident())) {
-        return await_closer(self);
+    if (!begin_close(self)) {
+        return PyErr_Occurred() ? NULL : PyList_New(0);
     }
-    if (!pj_gate_shut(&self->gate)) {
-        atomic_store(&self->closer, 0);
-        return PyList_New(0);
-    }
-    PJ_UNLOCKED(pj_gate_drain(&self->gate));
     pj_error err;
     pj_pids survivors = {0};
-    int status = 0;
-    if (kill) {
-        pj_deadline deadline = pj_now() + (timeout > 0 ? (int64_t)(timeout * 1e9) : 0);
-        status = pj_job_kill_until(self, deadline, &survivors, &err, false);
+    int status;
+    pj_deadline deadline = pj_now() + (timeout > 0 ? (int64_t)(timeout * 1e9) : 0);
+    if (empty(self, kill, deadline, &status, &survivors, &err)) {
+        remember(self, false);
+        PJ_UNLOCKED(keep_returncode(self); let_go(self, false));
+    } else {
+        pj_gate_open(&self->gate);
     }
-    PyObject *type = NULL, *value = NULL, *traceback = NULL;
-    PyErr_Fetch(&type, &value, &traceback); /* a KeyboardInterrupt meanwhile must not keep us from letting go */
-    PJ_UNLOCKED(keep_returncode(self); let_go(self, false));
     atomic_store(&self->closer, 0);
-    PyErr_Restore(type, value, traceback);
-    if (status < 0) {
+    if (status < 0 || PyErr_Occurred()) {
         pj_pids_free(&survivors);
         return PyErr_Occurred() ? NULL : pj_raise(self->state, &err);
     }

@@ -117,7 +117,7 @@ static PyObject *job_kill(pj_job_object *self, PyObject *args) {
     }
     pj_error err;
     pj_pids survivors = {0};
-    int status = pj_job_kill_until(self, deadline, &survivors, &err, true);
+    int status = pj_job_kill_until(self, deadline, &survivors, &err);
     if (status < 0) {
         pj_pids_free(&survivors);
         return PyErr_Occurred() ? NULL : pj_raise(self->state, &err);
@@ -155,12 +155,14 @@ static int block(pj_job_object *self, pj_deadline deadline, int *returncode) {
         if (status == 0 || (status == 1 && slice == deadline)) {
             return status;
         }
-        if (!pj_gate_enter(&self->gate)) {
+        while (!pj_gate_enter(&self->gate)) {
             if (returncode && was_kept(self, returncode)) {
                 return 0;
             }
-            pj_job_refuse(self, "the job was closed meanwhile");
-            return -1;
+            if (!returncode || pj_gate_is_shut(&self->gate)) { /* else close() has failed */
+                pj_job_refuse(self, "the job was closed meanwhile");
+                return -1;
+            }
         }
     }
 }

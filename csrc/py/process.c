@@ -151,7 +151,7 @@ static PyObject *close_handle(pj_process_object *self, PyObject *unused) {
     (void)unused;
     if (pj_gate_shut(&self->gate)) {
         if (self->forks == pj_forks(self->state)) { /* else who was inside is a thread of our parent */
-            PJ_UNLOCKED(pj_gate_drain(&self->gate));
+            PJ_UNLOCKED((void)pj_gate_drain(&self->gate, PJ_NEVER));
         }
         pj_process_close(&self->process);
     }

@@ -57,8 +57,12 @@ static inline bool pj_gate_shut(pj_gate *gate) {
     return !(atomic_fetch_or(&gate->value, PJ_SHUT) & PJ_SHUT);
 }
 
-/* Blocks until nobody is inside; called without the GIL. */
-void pj_gate_drain(pj_gate *gate);
+static inline void pj_gate_open(pj_gate *gate) {
+    atomic_fetch_and(&gate->value, ~PJ_SHUT);
+}
+
+/* Blocks until nobody is inside; called without the GIL. false: at the deadline somebody is. */
+bool pj_gate_drain(pj_gate *gate, pj_deadline deadline);
 
 typedef struct pj_job_object {
     PyObject_HEAD PyObject *module;
@@ -99,9 +103,9 @@ bool pj_job_is_owner(const pj_job_object *self);
 bool pj_job_refuse(pj_job_object *self, const char *why); /* sets ClosedError, returns false */
 PyObject *pj_job_close(pj_job_object *self, PyObject *args);
 
-/* Kills in slices. 0 and 1 as backend.kill(); -1 with *err filled or, interrupted, with a Python exception. `inside`:
- * entered before; has left when it returns, 0 also when the job was closed meanwhile, since close() goes on with it. */
-int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err, bool inside);
+/* Kills in slices. 0 and 1 as backend.kill(); -1 with *err filled or, interrupted, with a Python exception. Entered
+ * before; has left when it returns, 0 also when the job was closed meanwhile, since close() goes on with it. */
+int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err);
 
 bool pj_process_enter(pj_process_object *self);                  /* false with ValueError: the handle is closed */
 PyObject *pj_process_wrap(PyObject *module, pj_process *stolen); /* closes it on failure */

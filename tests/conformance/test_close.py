@@ -1,5 +1,6 @@
 """close() is idempotent, final, and never hides another exception; what a closed job still tells."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -117,3 +118,47 @@ def test_a_second_close_returns_when_the_first_is_done(backend):
     for member in members:
         with member:
             member.wait(30)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize("free", range(5))
+def test_out_of_descriptors_nobody_is_left_where_nobody_reaches_him(backend, owners, tree, free):
+    """Either close() ends the members all the same, or the job is still open, to be closed again."""
+    family = tree(chain("top", "child"))
+    body = f"""
+    import resource
+    job = pyjob.Job(backend=backend)
+    program = job.popen(argument)
+    while not (folder / "next").exists():
+        time.sleep(0.01)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for _ in range({free}):
+        os.close(held.pop())
+    try:
+        job.close()
+        refused = None
+    except OSError as error:
+        refused = error.errno
+    for one in held:
+        os.close(one)
+    was_open = not job.closed
+    job.close()
+    report(refused=refused, was_open=was_open, closed=job.closed, ended=program.wait(30))
+    """
+    owner = owners(body, end="return", backend=str(backend), argument=family.argv)
+    family.ready()
+    (owner.folder / "next").touch()
+    got = owner.ready()
+    assert got["was_open"] == (got["refused"] is not None)
+    assert got["refused"] in (None, errno.EMFILE)
+    assert got["closed"] and got["ended"] == -9
+    family.assert_dead()
+    owner.end()
+    assert owner.wait() == 0, owner.output

@@ -79,6 +79,37 @@ def test_a_thousand_jobs_take_no_descriptors():
     assert len([one for one in root.iterdir() if one.is_dir()]) <= 8
 
 
+@pytest.mark.parametrize("end", ["kill", "close"])
+def test_a_job_ends_though_there_is_no_descriptor_left(owners, tree, end):
+    if not any((root / "cgroup.kill").exists() for root in [own_cgroup(), *own_cgroup().iterdir()]):
+        pytest.skip("below Linux 5.14 it takes more than one")
+    family = tree(chain("top", "child"))
+    body = f"""
+    import resource
+    job = pyjob.Job(backend="cgroup")
+    program = job.popen(argument)
+    while not (folder / "next").exists():
+        time.sleep(0.01)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        pass
+    job.{end}()
+    ended = program.wait(30)
+    os.closerange(100, 200)
+    report(ended=ended)
+    """
+    owner = owners(body, end="return", backend="cgroup", argument=family.argv)
+    family.ready()
+    (owner.folder / "next").touch()
+    assert owner.ready() == {"ended": -9}
+    family.assert_dead()
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
 STORM = """
 import os, sys, time
 fuse = time.monotonic() + 120
