@@ -14,6 +14,24 @@
 #include "linux/cgroup.h"
 #include "linux/stage.h"
 
+/* Thaws as well: a start into a frozen group is held in it with its new process, and would be with the next one. */
+static int thaw(pj_dir *dir, unsigned depth, void *unused) {
+    (void)pj_dir_write(dir, "cgroup.freeze", "0");
+    return pj_dir_each(dir, depth, thaw, unused);
+}
+
+static int end_group(pj_dir *dir) {
+    char events[256];
+    bool frozen = pj_dir_read(dir, "cgroup.events", events, sizeof events) > 0 && pj_event(events, "frozen") == 1;
+    int result = pj_dir_kill(dir, NULL);
+    int code = errno;
+    if (frozen) {
+        (void)thaw(dir, 0, NULL);
+    }
+    errno = code;
+    return result;
+}
+
 /* ---- without the caller ---- */
 
 /* 0: nobody is left, 1: somebody may be. *seen: who was there. */
@@ -28,7 +46,7 @@ static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_erro
     pj_error unseen; /* then it is not waited for what pj_cgroup_settle() waits for */
     (void)pj_cgroup_list(&job->head, seen, &unseen);
     atomic_store(&job->killed, true);
-    if (pj_dir_kill(dir, NULL) < 0) {
+    if (end_group(dir) < 0) {
         return pj_fail(err, errno, "write cgroup.kill");
     }
     return 1;
@@ -55,7 +73,7 @@ static int kill_beside(pj_dir *dir, unsigned depth, void *arg) {
     }
     int populated = pj_dir_populated(dir);
     if (populated != 0) {
-        if (pj_dir_kill(dir, NULL) < 0 && kill->code == 0) {
+        if (end_group(dir) < 0 && kill->code == 0) {
             kill->code = errno;
         }
     } else if (strncmp(name, PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) == 0) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -392,6 +393,40 @@ def test_a_leaf_that_somebody_removed_meanwhile(replaced):
     program.kill()
     assert program.wait(DEADLINE) == -9
     program.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "end", [lambda job: job.kill(), lambda job: job.stop(0.2), lambda job: job.close()], ids=["kill", "stop", "close"]
+)
+def test_a_start_into_a_frozen_job_holds_up_no_other_thread(end):
+    """It is held in vfork, deaf to all signals. Who ends the job ends that, too."""
+    started = []
+    with pyjob.Job(backend="cgroup") as job:
+        first = job.popen(IDLE)
+        (leaf,) = (
+            one for root in roots_of(os.getpid()) for one in root.glob("job-*/job-*") if first.pid in members(one)
+        )
+        freeze = leaf.parent / "cgroup.freeze"
+        if not freeze.exists():
+            pytest.skip("below Linux 5.2 nothing can be frozen")
+        starter = threading.Thread(target=lambda: started.append(job.popen(IDLE)), daemon=True)
+        ender = threading.Thread(target=end, args=[job], daemon=True)
+        freeze.write_text("1")
+        try:
+            starter.start()
+            eventually(lambda: len(job.pids()) == 2)
+            assert starter.is_alive()
+            ender.start()
+            for thread in (ender, starter):
+                thread.join(DEADLINE / 2)
+                assert not thread.is_alive()
+        finally:
+            with contextlib.suppress(OSError):  # it may be gone
+                freeze.write_text("0")
+            starter.join(DEADLINE)
+            ender.join(DEADLINE)
+    for program in (first, *started):
+        assert program.wait(DEADLINE) < 0
 
 
 def test_a_caller_whose_group_was_killed_before(owners):
