@@ -185,7 +185,7 @@ static int take_result(start *s, pj_process *guard, pj_error *err) {
     if (s->pidfd < 0 && pj_procfs_stat(s->guard, &stat, err) < 0) {
         return -1;
     }
-    *guard = (pj_process){s->guard, s->pidfd, stat.start};
+    *guard = (pj_process){.pid = s->guard, .handle = s->pidfd, .created = stat.start};
     return 0;
 }
 

@@ -248,7 +248,7 @@ static int add_caller(pj_adoption *adoption, pj_crowd *to, pj_error *err) {
         pj_adoption_look(adoption, to->roots, to->root_count, &to->apart, err) < 0) {
         return -1;
     }
-    to->roots[to->root_count++] = (pj_process){self.pid, -1, self.start};
+    to->roots[to->root_count++] = (pj_process){.pid = self.pid, .handle = -1, .created = self.start};
     to->holds_caller = true;
     return 0;
 }

@@ -15,7 +15,7 @@ int pj_process_open(pj_pid pid, pj_process *out, pj_error *err) {
         CloseHandle(handle);
         return pj_fail(err, (int)code, "GetProcessTimes");
     }
-    *out = (pj_process){pid, (intptr_t)handle, pj_filetime(&created)};
+    *out = (pj_process){.pid = pid, .handle = (intptr_t)handle, .created = pj_filetime(&created)};
     return 0;
 }
 
