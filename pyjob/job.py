@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from _weakref import ref  # what `weakref` adds to it is not needed, and takes time to import
+from itertools import repeat
 
 from . import _check, _guard, _native, guarantees, process
 from ._owner import _close_if_empty as _close_if_empty
@@ -299,11 +300,12 @@ class Job(_Starts):
         5,000 members need two descriptors at a time. Keep a handle and it stays open; `close()` lets go of it earlier.
         Who ended meanwhile is left out.
         """
-        return filter(None, map(self._pin, self.pids()))  # holds no handle itself, as a generator's variables would
+        pids = self.pids()  # what follows holds no handle itself, as a generator's variables would
+        return filter(None, map(self._pin, pids, repeat(self._core.walk())))
 
-    def _pin(self, pid: int) -> ProcessHandle | None:
+    def _pin(self, pid: int, walk: object) -> ProcessHandle | None:
         with translated:
-            native = self._core.pin(pid)
+            native = self._core.pin(pid, walk)
         return None if native is None else process.ProcessHandle._wrap(native)
 
     def __contains__(self, process_: object, /) -> bool:

@@ -27,6 +27,7 @@ enum {
 };
 
 typedef struct pj_backend pj_backend;
+typedef struct pj_walk pj_walk;
 typedef struct pj_spec pj_spec; /* posix/spec.h, win/spec.h */
 
 /* The head of every backend's own job struct. */
@@ -121,6 +122,12 @@ struct pj_backend {
 
     /* Whether a pinned process is a living member. */
     int (*contains)(pj_job *job, const pj_process *process, bool *out, pj_error *err);
+
+    /* contains(), by who asks for many, one after another: *walk begins as NULL, keeps what is learnt, and goes back by
+     * walk_end() at last, also after the job is closed. Not from two threads at once. Whoever is younger than the walk
+     * is not inside. NULL: contains() does it. */
+    int (*walk)(pj_job *job, pj_walk **walk, const pj_process *process, bool *out, pj_error *err);
+    void (*walk_end)(pj_walk *walk);
 
     /* One pass: each member pinned, verified, then signalled, at most once; not the caller, not the guard.
      * Whom we may not signal is passed over. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/deadline.h"
@@ -25,9 +26,10 @@ enum {
     FIELD_EXIT_CODE = 52,
     LINE = 2048, /* 52 fields of at most 21 bytes, and a name of at most 64 */
     LOOKS = 3,
-    ROUNDS = 64,   /* that follow new PIDs */
-    SPAN = 4096,   /* more of them are not worth it */
-    REST = 200000, /* nanoseconds */
+    ROUNDS = 64,     /* that follow new PIDs */
+    SPAN = 4096,     /* more of them are not worth it */
+    REST = 200000,   /* nanoseconds */
+    TICK = 10000000, /* nanoseconds: USER_HZ is 100 (where it is more, nobody has started in a tick that is past) */
 };
 
 /* A decimal number, perhaps negative, of at most 64 bits; advances *at only on success. */
@@ -81,6 +83,12 @@ static void store(pj_stat *stat, int field, int64_t value) {
     default:
         break;
     }
+}
+
+uint64_t pj_procfs_now(void) {
+    struct timespec now = {0};
+    clock_gettime(CLOCK_BOOTTIME, &now); /* cannot fail: the clock exists and the pointer is good */
+    return (uint64_t)now.tv_sec * (1000000000 / TICK) + (uint64_t)now.tv_nsec / TICK;
 }
 
 static bool is_id(int64_t value) {

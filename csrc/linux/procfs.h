@@ -1,5 +1,6 @@
 /* /proc, read without stdio: this file is also linked into the guard, which has no libc. Besides memory functions it
- * uses only openat, read, close, fstatfs, readlinkat, kill, getpid, syscall(SYS_getdents64) and malloc, realloc, free.
+ * uses only clock_gettime, openat, read, close, fstatfs, readlinkat, kill, getpid, syscall(SYS_getdents64) and malloc,
+ * realloc, free.
  *
  * A refused look is an error here, never "nobody": hidepid makes a living process look like one that never was. */
 #ifndef PJ_LINUX_PROCFS_H
@@ -29,6 +30,10 @@ static inline bool pj_stat_dead(const pj_stat *stat) {
 /* A pure function of the text. The name in it may hold anything: ')', blanks, newlines. false: not such a line; *out is
  * untouched. */
 bool pj_parse_stat(const char *text, size_t length, pj_stat *out);
+
+/* Now, in the unit of `start`. Whoever lived in a later tick than it started in is known by PID and start time alone:
+ * who has its PID after it started later. */
+uint64_t pj_procfs_now(void);
 
 /* A descriptor of /proc, for the two functions below: checked to be a procfs and that of our own PID namespace. */
 int pj_procfs_open(pj_error *err);

@@ -12,6 +12,7 @@
 #include "linux/pidref.h"
 #include "linux/procfs.h"
 #include "linux/reaper_job.h"
+#include "linux/view.h"
 
 enum { LOOK_MS = 20 }; /* between two looks at what nobody tells us of */
 
@@ -225,27 +226,64 @@ static int list(pj_job *job, pj_pids *out, pj_error *err) {
     return 0;
 }
 
+static int find(const pj_crowd *crowd, pj_hold *known, const pj_process *process, bool *out, pj_error *err) {
+    const pj_forest forests[] = {pj_crowd_trees(crowd), pj_crowd_stumps(crowd)};
+    bool inside = false;
+    int result = 0;
+    if (crowd->holds_caller && process->pid == getpid()) {
+        result = pj_process_alive(process, &inside, err);
+    }
+    for (int i = 0; i < 2 && result == 0 && !inside; i++) {
+        if (forests[i].root_count > 0) {
+            result = pj_forest_contains(&forests[i], process, known, &inside, err);
+        }
+    }
+    if (result == 0) {
+        *out = inside;
+    }
+    return result;
+}
+
 static int contains(pj_job *job, const pj_process *process, bool *out, pj_error *err) {
     pj_crowd crowd;
     if (pj_crowd_take((pj_reaper_job *)job, &crowd, err) < 0) {
         return -1;
     }
-    const pj_forest forests[] = {pj_crowd_trees(&crowd), pj_crowd_stumps(&crowd)};
-    bool inside = false;
-    int result = 0;
-    if (crowd.holds_caller && process->pid == getpid()) {
-        result = pj_process_alive(process, &inside, err);
-    }
-    for (int i = 0; i < 2 && result == 0 && !inside; i++) {
-        if (forests[i].root_count > 0) {
-            result = pj_forest_contains(&forests[i], process, &inside, err);
-        }
-    }
+    int result = find(&crowd, NULL, process, out, err);
     pj_crowd_free(&crowd);
-    if (result == 0) {
-        *out = inside;
-    }
     return result;
+}
+
+struct pj_walk {
+    pj_crowd crowd;
+    pj_hold known;
+    uint64_t begun;
+};
+
+static int walk(pj_job *job, pj_walk **walk, const pj_process *process, bool *out, pj_error *err) {
+    if (*walk == NULL) {
+        pj_walk *own = calloc(1, sizeof *own);
+        if (own == NULL) {
+            return pj_fail(err, ENOMEM, "calloc");
+        }
+        own->begun = pj_procfs_now();
+        if (pj_crowd_take((pj_reaper_job *)job, &own->crowd, err) < 0) {
+            free(own);
+            return -1;
+        }
+        *walk = own;
+    }
+    if (process->created > (*walk)->begun) { /* its PID was another's when the walk began */
+        *out = false;
+        return 0;
+    }
+    return find(&(*walk)->crowd, &(*walk)->known, process, out, err);
+}
+
+static void walk_end(pj_walk *walk) {
+    pj_crowd_free(&walk->crowd);
+    pj_hold_free(&walk->known);
+    free(walk);
 }
 
 static int signal_members(pj_job *job, int sig, pj_error *err) {
@@ -462,6 +500,8 @@ const pj_backend pj_reaper_backend = {
     .assign_self = assign_self,
     .list = list,
     .contains = contains,
+    .walk = walk,
+    .walk_end = walk_end,
     .signal = signal_members,
     .kill = kill_or_tell,
     .wait = wait_members,

@@ -65,16 +65,17 @@ static bool pin_parent(const pj_process *child, pj_process *out) {
 }
 
 /* From a pinned process up to a root, without /proc. 1: *out tells; 0: not to be decided in this way. */
-static int climb(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
+static int climb(const pj_forest *forest, const pj_process *process, const pj_hold *known, bool *out, pj_error *err) {
     pj_process at = *process, above;
-    bool root, spared, foreign;
+    bool root, spared, foreign, member;
     int result = pj_is_among(forest->spared, forest->spared_count, at.pid, &spared, err);
     for (bool self = true; result == 0; self = false) {
         if (pj_is_among(forest->roots, forest->root_count, at.pid, &root, err) < 0 ||
-            pj_is_among(forest->foreign, forest->foreign_count, at.pid, &foreign, err) < 0) {
+            pj_is_among(forest->foreign, forest->foreign_count, at.pid, &foreign, err) < 0 ||
+            pj_hold_knows(known, at.pid, &member, err) < 0) {
             result = -1;
-        } else if (root || spared || foreign || at.pid <= 1) {
-            *out = root && !spared && (!self || forest->with_roots);
+        } else if (root || spared || foreign || member || at.pid <= 1) {
+            *out = !spared && (member || (root && (!self || forest->with_roots)));
             result = 1;
         }
         if (result != 0 || !pin_parent(&at, &above)) {
@@ -91,11 +92,20 @@ static int climb(const pj_forest *forest, const pj_process *process, bool *out, 
     return result;
 }
 
-int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err) {
+/* A member that was verified while it was pinned, after `then`. It needs no pin from here on, unless it is very young.
+ */
+static int learn(pj_hold *known, const pj_process *member, uint64_t then, pj_error *err) {
+    pj_held held = {.process = {.pid = member->pid, .handle = -1, .created = member->created}};
+    bool told = member->created != 0 && member->created < then;
+    return !told || pj_hold_add(known, &held) ? 0 : pj_fail(err, ENOMEM, "realloc");
+}
+
+static int contains(const pj_forest *forest, const pj_process *process, const pj_hold *known, bool *out,
+                    pj_error *err) {
     pj_view view;
     pj_stat now;
     bool inside = false, alive = false;
-    int climbed = climb(forest, process, &inside, err);
+    int climbed = climb(forest, process, known, &inside, err);
     if (climbed < 0 || (climbed == 1 && inside && pj_process_alive(process, &alive, err) < 0)) {
         return -1;
     }
@@ -103,7 +113,7 @@ int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool 
         *out = inside && alive;
         return 0;
     }
-    int status = pj_view_open(&view, forest, NULL, err);
+    int status = pj_view_open(&view, forest, known, err);
     if (status == 0) {
         status = pj_view_verify(&view, process, out, &now, err);
     }
@@ -111,8 +121,20 @@ int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool 
     return status;
 }
 
+int pj_forest_contains(const pj_forest *forest, const pj_process *process, pj_hold *known, bool *out, pj_error *err) {
+    uint64_t then = pj_procfs_now();
+    bool inside;
+    if (contains(forest, process, known, &inside, err) < 0 ||
+        (known && inside && learn(known, process, then, err) < 0)) {
+        return -1;
+    }
+    *out = inside;
+    return 0;
+}
+
 /* Pins, verifies, signals. Whom we may not signal, and who is gone, is passed over. */
-static int signal_one(const pj_view *view, const pj_stat *member, int sig, pj_error *err) {
+static int signal_one(const pj_view *view, pj_hold *known, const pj_stat *member, int sig, pj_error *err) {
+    uint64_t then = pj_procfs_now();
     pj_process process = {.pid = member->pid, .handle = pj_pidfd_open(member->pid, err), .created = member->start};
     if (process.handle == -2) {
         return err->code == ESRCH ? 0 : -1;
@@ -120,6 +142,9 @@ static int signal_one(const pj_view *view, const pj_stat *member, int sig, pj_er
     bool is_member;
     pj_stat now;
     int status = pj_view_verify(view, &process, &is_member, &now, err);
+    if (status == 0 && is_member) {
+        status = learn(known, &process, then, err);
+    }
     if (status == 0 && is_member && !now.kernel && pj_process_signal(&process, sig, err) < 0) {
         status = err->code == ESRCH || err->code == EPERM ? 0 : -1;
     }
@@ -129,17 +154,19 @@ static int signal_one(const pj_view *view, const pj_stat *member, int sig, pj_er
 
 int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err) {
     pj_view view;
+    pj_hold known = {0};
     pj_pid self = getpid();
-    int status = pj_view_open(&view, forest, NULL, err);
+    int status = pj_view_open(&view, forest, &known, err);
     if (status == 0) {
         status = pj_view_look(&view, err);
     }
     for (size_t at = 0; status == 0 && at < view.count; at++) {
         const pj_stat *member = pj_view_member(&view, at);
         if (member && member->pid != self) {
-            status = signal_one(&view, member, sig, err);
+            status = signal_one(&view, &known, member, sig, err);
         }
     }
+    pj_hold_free(&known);
     pj_view_close(&view);
     return status;
 }

@@ -23,8 +23,10 @@ typedef struct {
 /* Living members, sorted: one scan of /proc, whatever the number of roots. */
 int pj_forest_list(const pj_forest *forest, pj_pids *out, pj_error *err);
 
-/* Whether a pinned process is a living member: walks up its parents, no scan. */
-int pj_forest_contains(const pj_forest *forest, const pj_process *process, bool *out, pj_error *err);
+/* Whether a pinned process is a living member: walks up its parents, no scan. `known` (or NULL) is for one who asks for
+ * many: the members found so far, so that a walk ends at the first of them. */
+typedef struct pj_hold pj_hold; /* linux/view.h */
+int pj_forest_contains(const pj_forest *forest, const pj_process *process, pj_hold *known, bool *out, pj_error *err);
 
 /* One pass: each member pinned, verified, then signalled, at most once. Whom we may not signal is passed over. */
 int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err);

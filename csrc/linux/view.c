@@ -68,6 +68,12 @@ bool pj_hold_add(pj_hold *hold, const pj_held *held) {
     return true;
 }
 
+int pj_hold_knows(const pj_hold *hold, pj_pid pid, bool *out, pj_error *err) {
+    const pj_held *held = hold ? pj_hold_find(hold, pid) : NULL;
+    *out = false;
+    return held && !held->former ? pj_process_alive(&held->process, out, err) : 0;
+}
+
 void pj_hold_sweep(pj_hold *hold) {
     size_t count = hold->count;
     hold->count = 0;
@@ -92,18 +98,10 @@ void pj_hold_free(pj_hold *hold) {
 
 /* Whether `pid` names a root, or one that is held, alive at this moment: what has it as its parent is a member. */
 static int is_anchor(const pj_view *view, pj_pid pid, bool *out, pj_error *err) {
-    const pj_held *held = view->hold ? pj_hold_find(view->hold, pid) : NULL;
-    if (held && !held->former) {
-        return pj_process_alive(&held->process, out, err);
+    if (pj_hold_knows(view->hold, pid, out, err) < 0) {
+        return -1;
     }
-    const pj_forest *forest = view->forest;
-    for (size_t at = 0; at < forest->root_count; at++) {
-        if (forest->roots[at].pid == pid) {
-            return pj_process_alive(&forest->roots[at], out, err);
-        }
-    }
-    *out = false;
-    return 0;
+    return *out ? 0 : pj_is_among(view->forest->roots, view->forest->root_count, pid, out, err);
 }
 
 static int is_foreign(const pj_view *view, pj_pid pid, bool *out, pj_error *err) {

@@ -16,14 +16,15 @@ typedef struct {
     bool ended;
 } pj_held;
 
-typedef struct {
+struct pj_hold {
     pj_held *items; /* parents before their children */
     size_t *by_pid; /* indices of items, ascending by pid */
     size_t count, room;
-} pj_hold;
+};
 
 bool pj_hold_add(pj_hold *hold, const pj_held *held); /* false: out of memory, nothing changed */
 pj_held *pj_hold_find(const pj_hold *hold, pj_pid pid);
+int pj_hold_knows(const pj_hold *hold, pj_pid pid, bool *out, pj_error *err); /* whether who has it now is held */
 void pj_hold_sweep(pj_hold *hold); /* drops the ended, closes their handles */
 void pj_hold_free(pj_hold *hold);
 

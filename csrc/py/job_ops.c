@@ -40,27 +40,68 @@ static PyObject *contains(pj_job_object *self, PyObject *process) {
 
 typedef int (*opener)(pj_pid pid, pj_process *out, pj_error *err);
 
+/* What members() keeps between two members: the address of this is in a capsule. */
+typedef struct {
+    const pj_backend *backend;
+    pj_walk *walk;
+    atomic_flag busy; /* in another thread */
+} walker;
+
+static const char WALK[] = "pyjob._native.walk";
+
+static void end_walk(PyObject *capsule) {
+    walker *own = PyCapsule_GetPointer(capsule, WALK);
+    if (own->walk) {
+        own->backend->walk_end(own->walk);
+    }
+    PyMem_Free(own);
+}
+
+static PyObject *walk(pj_job_object *self, PyObject *unused) {
+    (void)unused;
+    walker *own = PyMem_Calloc(1, sizeof *own);
+    if (!own) {
+        return PyErr_NoMemory();
+    }
+    PyObject *capsule = PyCapsule_New(own, WALK, end_walk);
+    if (!capsule) {
+        PyMem_Free(own);
+        return NULL;
+    }
+    own->backend = self->backend;
+    return capsule;
+}
+
+static int verify(pj_job_object *self, walker *own, const pj_process *process, bool *inside, pj_error *err) {
+    if (!own || !self->backend->walk || atomic_flag_test_and_set(&own->busy)) {
+        return self->backend->contains(self->job, process, inside, err);
+    }
+    int status = self->backend->walk(self->job, &own->walk, process, inside, err);
+    atomic_flag_clear(&own->busy);
+    return status;
+}
+
 /* Pinned first, verified after. *inside is false for whom nobody is; the pin is kept only for a member. */
-static int pin_member(pj_job_object *self, opener pin, pj_pid pid, pj_process *out, bool *inside, pj_error *err) {
+static int pin_member(pj_job_object *self, walker *own, opener pin, pj_pid pid, pj_process *out, bool *inside,
+                      pj_error *err) {
     *inside = false;
     if (pin(pid, out, err) < 0) {
         return pj_is_nobody(err) ? 0 : -1;
     }
-    int status = self->backend->contains(self->job, out, inside, err);
+    int status = verify(self, own, out, inside, err);
     if (status < 0 || !*inside) {
         pj_process_close(out);
     }
     return status;
 }
 
-static bool look(pj_job_object *self, opener pin, PyObject *arg, pj_process *out, bool *inside) {
-    long long pid = PyLong_AsLongLong(arg);
-    if ((pid == -1 && PyErr_Occurred()) || !pj_job_enter_alone(self)) {
+static bool look(pj_job_object *self, walker *own, opener pin, pj_pid pid, pj_process *out, bool *inside) {
+    if (!pj_job_enter_alone(self)) {
         return false;
     }
     pj_error err;
     int status;
-    PJ_UNLOCKED(status = pin_member(self, pin, pid, out, inside, &err));
+    PJ_UNLOCKED(status = pin_member(self, own, pin, pid, out, inside, &err));
     pj_gate_leave(&self->gate);
     if (status < 0) {
         pj_raise(self->state, &err);
@@ -69,9 +110,10 @@ static bool look(pj_job_object *self, opener pin, PyObject *arg, pj_process *out
 }
 
 static PyObject *contains_pid(pj_job_object *self, PyObject *arg) {
+    long long pid = PyLong_AsLongLong(arg);
     pj_process process;
     bool inside;
-    if (!look(self, pj_process_pin, arg, &process, &inside)) {
+    if ((pid == -1 && PyErr_Occurred()) || !look(self, NULL, pj_process_pin, pid, &process, &inside)) {
         return NULL;
     }
     if (inside) {
@@ -80,10 +122,16 @@ static PyObject *contains_pid(pj_job_object *self, PyObject *arg) {
     return PyBool_FromLong(inside);
 }
 
-static PyObject *pin(pj_job_object *self, PyObject *arg) {
+static PyObject *pin(pj_job_object *self, PyObject *args) {
+    long long pid;
+    PyObject *capsule = NULL;
     pj_process process;
     bool inside;
-    if (!look(self, pj_process_open, arg, &process, &inside)) {
+    if (!PyArg_ParseTuple(args, "L|O", &pid, &capsule)) {
+        return NULL;
+    }
+    walker *own = capsule ? PyCapsule_GetPointer(capsule, WALK) : NULL;
+    if ((capsule && !own) || !look(self, own, pj_process_open, pid, &process, &inside)) {
         return NULL;
     }
     if (inside) {
@@ -292,7 +340,8 @@ PyMethodDef pj_job_methods[] = {
     {"pids", METHOD(pids), METH_NOARGS, NULL},
     {"contains", METHOD(contains), METH_O, NULL},
     {"contains_pid", METHOD(contains_pid), METH_O, NULL},
-    {"pin", METHOD(pin), METH_O, NULL},
+    {"pin", METHOD(pin), METH_VARARGS, NULL},
+    {"walk", METHOD(walk), METH_NOARGS, NULL},
     {"signal", METHOD(job_signal), METH_VARARGS, NULL},
     {"kill", METHOD(job_kill), METH_VARARGS, NULL},
     {"wait", METHOD(job_wait), METH_VARARGS, NULL},

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 import types
 
 import pytest
@@ -78,6 +80,74 @@ def test_more_members_than_descriptors(backend, owners):
     assert owner.ready()["count"] == 60
     owner.end()
     assert owner.wait() == 0, owner.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="fork")
+def test_a_deep_tree(backend, folder):
+    """Looking at a member must not cost the more, the deeper it is: the yardstick is pids(), which is one pass."""
+    depth = 400
+    script = f"""
+import os, time
+for level in range({depth - 1}):
+    if os.fork():
+        break
+else:
+    open({str(folder / "deep")!r}, "w").close()
+time.sleep(300)
+"""
+
+    def cost(act):
+        begun = time.process_time()
+        act()
+        return time.process_time() - begun
+
+    with backend.job() as job:
+        program = job.popen([sys.executable, "-S", "-c", script])
+        eventually((folder / "deep").exists, 60)
+        assert sum(one.is_alive() for one in job.members()) == depth
+        one_pass = min(cost(job.pids) for _ in range(5)) + 0.001
+        assert min(cost(lambda: list(map(bool, job.members()))) for _ in range(3)) < 40 * one_pass
+        assert min(cost(lambda: job.send_signal(0)) for _ in range(3)) < 40 * one_pass
+        job.kill(60)
+        program.wait()
+
+
+def test_a_walk_from_two_threads(backend, tree):
+    """One iterator, shared: everybody is handed out once."""
+    with backend.job() as job:
+        family = tree(node("top", *(node(f"n{i}") for i in range(20))))
+        program = job.popen(family.argv)
+        family.ready()
+        walk, found = job.members(), []
+
+        def take():
+            for one in walk:
+                found.append(one.pid)
+                one.close()
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(30)
+        assert sorted(found) == family.pids()
+        job.kill()
+        program.wait()
+
+
+def test_a_walk_outlives_its_job(backend, tree):
+    """What an iterator keeps goes with it, whenever that is."""
+    job = backend.job()
+    family = tree(chain("top", "child"))
+    program = job.popen(family.argv)
+    family.ready()
+    walk = job.members()
+    next(walk).close()
+    job.close()
+    with pytest.raises(pyjob.JobClosedError):
+        next(walk)
+    program.wait()
+    del walk
 
 
 def test_pids_of_an_empty_job(backend):

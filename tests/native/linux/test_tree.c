@@ -291,10 +291,10 @@ static void contains_and_signal(void) {
     for (size_t at = 0; at < members.count; at++) {
         pj_process one;
         OK(pj_process_open(members.items[at], &one, &err));
-        OK(pj_forest_contains(&forest, &one, &in, &err));
+        OK(pj_forest_contains(&forest, &one, NULL, &in, &err));
         CHECK(in);
         pj_forest spares = {.roots = &root, .root_count = 1, .spared = &one, .spared_count = 1};
-        OK(pj_forest_contains(&spares, &one, &in, &err));
+        OK(pj_forest_contains(&spares, &one, NULL, &in, &err));
         CHECK(!in);
         pj_pids fewer = {0};
         OK(pj_forest_list(&spares, &fewer, &err));
@@ -304,9 +304,9 @@ static void contains_and_signal(void) {
     }
     pj_process self;
     OK(pj_process_open(getpid(), &self, &err));
-    OK(pj_forest_contains(&forest, &self, &in, &err));
+    OK(pj_forest_contains(&forest, &self, NULL, &in, &err));
     CHECK(!in);
-    OK(pj_forest_contains(&forest, &root, &in, &err));
+    OK(pj_forest_contains(&forest, &root, NULL, &in, &err));
     CHECK(!in);
     pj_process_close(&self);
     OK(pj_forest_signal(&forest, SIGSTOP, &err));
@@ -319,7 +319,7 @@ static void contains_and_signal(void) {
     pj_process dead;
     OK(pj_process_open(members.items[10], &dead, &err));
     kill_forest(11);
-    OK(pj_forest_contains(&forest, &dead, &in, &err));
+    OK(pj_forest_contains(&forest, &dead, NULL, &in, &err));
     CHECK(!in);
     pj_process_close(&dead);
     pj_pids_free(&members);
