@@ -121,6 +121,11 @@ int pj_process_wait(const pj_process *process, pj_deadline deadline, int *status
     return result;
 }
 
+uint64_t pj_process_unique(const pj_process *process) {
+    (void)process;
+    return 0;
+}
+
 int pj_process_created(const pj_process *process, double *seconds, pj_error *err) {
     (void)err;
     *seconds = (double)(pj_kinfo_epoch() + (int64_t)process->created) / 1e6;

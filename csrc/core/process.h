@@ -33,6 +33,9 @@ int pj_process_signal(const pj_process *process, int sig, pj_error *err);
  * (negative: the signal), where the system tells it to us; *known says whether it did. Never reaps. */
 int pj_process_wait(const pj_process *process, pj_deadline deadline, int *status, bool *known, pj_error *err);
 
+/* What tells it from every other process that ever was, while its handle is open; 0: nothing but `created` does. */
+uint64_t pj_process_unique(const pj_process *process);
+
 /* Seconds since the epoch. */
 int pj_process_created(const pj_process *process, double *seconds, pj_error *err);
 

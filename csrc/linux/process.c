@@ -2,12 +2,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "linux/pidref.h"
 #include "linux/procfs.h"
+
+enum { PIDFS_MAGIC = 0x50494446 }; /* PID_FS_MAGIC of linux/magic.h */
 
 static int returncode(int status) {
     return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
@@ -85,6 +89,15 @@ int pj_process_wait(const pj_process *process, pj_deadline deadline, int *status
     *known = ask_pidfd(process, status) || ask_wait(process, status) || ask_proc(process, status) ||
              ask_pidfd(process, status);
     return 0;
+}
+
+/* Since kernel 6.9 a pidfd has an inode of its own, whose number is given out once; before, all have the same. */
+uint64_t pj_process_unique(const pj_process *process) {
+    struct statfs kind;
+    struct stat inode;
+    bool own = process->handle >= 0 && fstatfs((int)process->handle, &kind) == 0 && kind.f_type == PIDFS_MAGIC &&
+               fstat((int)process->handle, &inode) == 0;
+    return own ? inode.st_ino : 0;
 }
 
 static int64_t read_clock(clockid_t clock) {

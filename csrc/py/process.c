@@ -21,6 +21,10 @@ PyObject *pj_process_wrap(PyObject *module, pj_process *stolen) {
         return NULL;
     }
     self->process = *stolen;
+    self->identity = pj_process_unique(stolen);
+    if (self->identity == 0) { /* neither: equal to nobody else */
+        self->identity = stolen->created != 0 ? stolen->created : (uintptr_t)self;
+    }
     atomic_store(&self->gate.value, 0);
     return (PyObject *)self;
 }
@@ -221,7 +225,7 @@ static PyObject *get_create_time(pj_process_object *self, void *unused) {
 
 static PyObject *get_identity(pj_process_object *self, void *unused) {
     (void)unused;
-    return Py_BuildValue("(LK)", (long long)self->process.pid, (unsigned long long)self->process.created);
+    return Py_BuildValue("(LK)", (long long)self->process.pid, self->identity);
 }
 
 static PyObject *get_pinned(pj_process_object *self, void *unused) {

@@ -83,6 +83,7 @@ typedef struct {
     PyObject_HEAD PyObject *module;
     pj_state *state;
     pj_process process;
+    unsigned long long identity; /* beside its PID */
     pj_gate gate;
     unsigned forks; /* pj_state.forks when it was made */
 } pj_process_object;

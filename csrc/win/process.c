@@ -80,6 +80,11 @@ int pj_process_wait(const pj_process *process, pj_deadline deadline, int *status
     return 0;
 }
 
+uint64_t pj_process_unique(const pj_process *process) {
+    (void)process;
+    return 0;
+}
+
 /* FILETIME counts 100 ns from 1601; the epoch lies 11,644,473,600 seconds later. */
 int pj_process_created(const pj_process *process, double *seconds, pj_error *err) {
     (void)err;

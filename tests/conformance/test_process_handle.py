@@ -167,6 +167,81 @@ print("spared")
     assert result.stdout == "spared\n", result.stdout + result.stderr
 
 
+def in_a_namespace(folder, script, *more):
+    """With a /proc and PIDs of its own: spawn(pid) starts a sleeper with a PID of our choice."""
+    head = f"""
+import os, subprocess, sys
+sys.path[:0] = {sys.path!r}
+import pyjob
+def spawn(pid):
+    for _ in range(200):
+        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+            last.write(str(pid - 1))
+        child = subprocess.Popen(["sleep", "100"])
+        if child.pid == pid:
+            return child
+        child.kill(); child.wait()
+    raise SystemExit("no reuse")
+"""
+    (folder / "script.py").write_text(head + script)
+    argv = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", *more, sys.executable, folder / "script.py"]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=100)
+
+
+NUMBERED = PIDFD and tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 9)
+
+
+@pytest.mark.root
+@pytest.mark.tool("unshare")
+@pytest.mark.skipif(not NUMBERED, reason="the start time alone tells them apart")
+def test_not_equal_to_its_successor_in_the_same_tick(folder):
+    """A start time of 10 ms says little: the inode of the pidfd tells them apart."""
+    script = """
+for _ in range(20):
+    first = spawn(300)
+    handle = pyjob.ProcessHandle(300)
+    first.kill(); first.wait()
+    second = spawn(300)
+    successor, again = pyjob.ProcessHandle(300), pyjob.ProcessHandle(300)
+    assert successor != handle and len({successor, handle}) == 2
+    assert successor == again and hash(successor) == hash(again)
+    second.kill(); second.wait()
+    successor.close()
+    assert successor == again != handle
+print("told apart")
+"""
+    result = in_a_namespace(folder, script)
+    assert result.stdout == "told apart\n", result.stdout + result.stderr
+
+
+@pytest.mark.root
+@pytest.mark.tool("unshare", "mount")
+@pytest.mark.skipif(not PIDFD, reason="who is hidden cannot be pinned without")
+def test_the_hidden_are_not_equal_by_their_pid(folder):
+    """hidepid keeps the start time from us."""
+    script = """
+subprocess.run(["mount", "-o", "remount,hidepid=2", "/proc"], check=True)
+os.setgroups([])
+first = spawn(300)
+os.setegid(65534); os.seteuid(65534)
+handle = pyjob.ProcessHandle(300)
+try:
+    print(handle.create_time)
+except PermissionError:
+    pass
+os.seteuid(0)
+first.kill(); first.wait()
+second = spawn(300)
+os.seteuid(65534)
+successor = pyjob.ProcessHandle(300)
+os.seteuid(0)
+second.kill(); second.wait()
+print(handle == handle, successor == handle, len({successor, handle}))
+"""
+    result = in_a_namespace(folder, script, "--mount")
+    assert result.stdout == "True False 2\n", result.stdout + result.stderr
+
+
 # ---- signals
 
 
