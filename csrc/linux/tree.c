@@ -32,6 +32,9 @@ static int list(const pj_forest *forest, pj_pid of, pj_pids *out, pj_error *err)
         status = pj_view_look(&view, err);
     }
     if (status == 0) {
+        status = pj_view_settle(&view, err);
+    }
+    if (status == 0) {
         status = collect(&view, of, out, err);
     }
     pj_view_close(&view);

@@ -240,7 +240,7 @@ static int step_up(pj_view *view, size_t *at, pj_error *err) {
         err->code != EACCES) { /* hidden: no member that we can show */
         return -1;
     }
-    view->marks[*at] |= member ? VIEW_IN : VIEW_OUT;
+    view->marks[*at] |= VIEW_PROVED | (member ? VIEW_IN : VIEW_OUT);
     return 0;
 }
 
@@ -357,9 +357,51 @@ int pj_view_look(pj_view *view, pj_error *err) {
     return 0;
 }
 
+static bool is_same(const pj_view *view, const pj_stat *line, pj_stat *again) {
+    pj_error unused;
+    return pj_procfs_stat_at(view->proc, line->pid, again, &unused) == 0 && again->start == line->start;
+}
+
+/* Whether the line of the parent is that of the process which an entry, seen before this, had as its parent: it was
+ * there before the entry started, or is its parent still. */
+static bool is_settled(pj_view *view, const pj_stat *entry, size_t above) {
+    const pj_stat *parent = &view->table.items[above];
+    unsigned char *marks = &view->marks[above];
+    pj_stat again;
+    if (*marks & VIEW_ANCHOR) {
+        return true;
+    }
+    if (!(*marks & (VIEW_SAME | VIEW_GONE))) {
+        *marks |= is_same(view, parent, &again) ? VIEW_SAME : VIEW_GONE;
+    }
+    return (*marks & VIEW_SAME) &&
+           (parent->start < entry->start || (is_same(view, entry, &again) && again.parent == entry->parent));
+}
+
+int pj_view_settle(pj_view *view, pj_error *err) {
+    for (size_t at = 0; at < view->count; at++) {
+        size_t index = view->order[at];
+        const pj_stat *entry = &view->table.items[index];
+        const pj_stat *parent = pj_table_find(&view->table, entry->parent);
+        if (!parent || (view->marks[index] & (VIEW_ANCHOR | VIEW_PROVED))) {
+            continue;
+        }
+        size_t above = (size_t)(parent - view->table.items);
+        bool member = (view->marks[above] & VIEW_OUT) == 0;
+        if (!is_settled(view, entry, above)) {
+            member = false;
+            if (pj_view_descends(view, entry, &member, err) < 0 && err->code != EACCES) {
+                return -1;
+            }
+        }
+        view->marks[index] |= member ? 0 : VIEW_OUT;
+    }
+    return 0;
+}
+
 const pj_stat *pj_view_member(const pj_view *view, size_t at) {
     size_t index = view->order[at];
-    return view->marks[index] & VIEW_SPARED ? NULL : &view->table.items[index];
+    return view->marks[index] & (VIEW_OUT | VIEW_SPARED | VIEW_GONE) ? NULL : &view->table.items[index];
 }
 
 int pj_view_open(pj_view *view, const pj_forest *forest, const pj_hold *hold, pj_error *err) {

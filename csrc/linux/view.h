@@ -34,6 +34,9 @@ enum {
     VIEW_SPARED = 4,
     VIEW_ANCHOR = 8, /* proved to be alive after the scan: its line is its own */
     VIEW_PASSED = 16,
+    VIEW_PROVED = 32, /* decided by fresh looks */
+    VIEW_SAME = 64,   /* looked at after the scan: its PID was its own until then */
+    VIEW_GONE = 128,  /* looked at after the scan: its PID may have been another's before */
 };
 
 typedef struct {
@@ -52,7 +55,12 @@ void pj_view_close(pj_view *view); /* also after a failed open */
 
 int pj_view_look(pj_view *view, pj_error *err);
 
-/* The living member at order[at]; NULL: it is spared. */
+/* Whether all members hang together, which the table alone does not tell, as it is no snapshot: a parent that died
+ * during the scan may stand in it with a PID that was another's when its alleged child was seen. Each parent is looked
+ * at again; who hangs on none that is still there is decided by fresh looks. */
+int pj_view_settle(pj_view *view, pj_error *err);
+
+/* The living member at order[at]; NULL: it is spared, or none after all. */
 const pj_stat *pj_view_member(const pj_view *view, size_t at);
 
 /* Whether the process of `first` descends from a root or from one that is held, by fresh looks at it and its parents. A

@@ -21,6 +21,7 @@
 #include "linux/pidref.h"
 #include "linux/procfs.h"
 #include "linux/tree.h"
+#include "linux/view.h"
 
 enum { FUSE = 60 }; /* seconds: whatever a broken test leaves behind ends by itself */
 
@@ -326,6 +327,94 @@ static void contains_and_signal(void) {
     uproot();
 }
 
+static size_t line_of(const pj_view *view, pj_pid pid) {
+    const pj_stat *line = pj_table_find(&view->table, pid);
+    CHECK(line);
+    return (size_t)(line - view->table.items);
+}
+
+static bool is_shown(const pj_view *view, size_t index) {
+    for (size_t at = 0; at < view->count; at++) {
+        if (view->order[at] == index) {
+            return pj_view_member(view, at) != NULL;
+        }
+    }
+    return false;
+}
+
+/* As if `index` had been read when its PID was still that of an earlier child of the root. */
+static void make_stale(pj_view *view, size_t index) {
+    view->table.items[index].parent = root.pid;
+    view->table.items[index].start -= 1000;
+}
+
+static void a_parent_that_died_during_the_scan_is_not_believed(void) {
+    pj_error err;
+    pj_pids members = {0};
+    pj_view view;
+    pid_t stranger = fork(), child;
+    if (stranger == 0) {
+        deep(1);
+    }
+    await_reports(2);
+    plant(deep, 2, 3);
+    OK(pj_forest_list(&forest, &members, &err));
+    pj_pids below = {0};
+    OK(pj_children(stranger, false, &below, &err));
+    CHECK(below.count == 1 && members.count == 3);
+    child = (pid_t)below.items[0];
+    OK(pj_view_open(&view, &forest, NULL, &err));
+    OK(pj_view_look(&view, &err));
+    OK(pj_view_settle(&view, &err));
+    for (size_t at = 0; at < 3; at++) {
+        CHECK(is_shown(&view, line_of(&view, members.items[at])));
+    }
+    OK(pj_view_look(&view, &err));
+    size_t middle = line_of(&view, members.items[1]), outside = line_of(&view, stranger), other = line_of(&view, child);
+    make_stale(&view, middle);
+    make_stale(&view, outside);
+    view.marks[outside] = view.marks[other] = VIEW_IN;
+    view.order[view.count++] = outside;
+    view.order[view.count++] = other;
+    OK(pj_view_settle(&view, &err));
+    CHECK(is_shown(&view, line_of(&view, members.items[0])) && !is_shown(&view, middle));
+    CHECK(is_shown(&view, line_of(&view, members.items[2])));
+    CHECK(!is_shown(&view, outside) && !is_shown(&view, other));
+    pj_view_close(&view);
+    pj_pids_free(&members);
+    pj_pids_free(&below);
+    kill(child, SIGKILL);
+    kill(stranger, SIGKILL);
+    CHECK(waitpid(stranger, NULL, 0) == stranger);
+    kill_forest(3);
+    uproot();
+}
+
+static void a_walk_learns(void) {
+    pj_error err;
+    pj_pids members = {0};
+    pj_hold known = {0};
+    bool in;
+    plant(deep, 10, 11);
+    usleep(20000); /* the young are not learnt */
+    OK(pj_forest_list(&forest, &members, &err));
+    for (size_t at = 0; at < members.count; at++) {
+        pj_process one;
+        OK(pj_process_open(members.items[at], &one, &err));
+        OK(pj_forest_contains(&forest, &one, &known, &in, &err));
+        CHECK(in && known.count == at + 1 && known.items[at].process.handle == -1);
+        pj_process_close(&one);
+    }
+    kill_forest(11);
+    for (size_t at = 0; at < members.count; at++) { /* nobody hangs on the dead */
+        OK(pj_hold_knows(&known, members.items[at], &in, &err));
+        CHECK(!in);
+    }
+    pj_hold_free(&known);
+    pj_pids_free(&members);
+    uproot();
+}
+
 static void dead_roots_count_for_nothing(void) {
     pj_error err;
     pj_pids survivors = {0};
@@ -553,6 +642,8 @@ static void all(void) {
     RUN(an_error_leaves_nobody_stopped);
     RUN(a_passed_deadline_is_one_attempt);
     RUN(contains_and_signal);
+    RUN(a_parent_that_died_during_the_scan_is_not_believed);
+    RUN(a_walk_learns);
     RUN(dead_roots_count_for_nothing);
     RUN(without_pidfds);
     RUN(kills_a_tree_and_its_root_last);
