@@ -193,13 +193,48 @@ typedef struct {
     size_t count;
 } ancestors;
 
-static bool remember(ancestors *list, const pj_stat *stat) {
+static int remember(ancestors *list, pj_process *stolen, pj_error *err) {
     pj_process *more = realloc(list->items, (list->count + 1) * sizeof *more);
-    if (more) {
-        list->items = more;
-        list->items[list->count++] = (pj_process){.pid = stat->pid, .handle = -1, .created = stat->start};
+    if (!more) {
+        pj_process_close(stolen);
+        return pj_fail(err, ENOMEM, "realloc");
     }
-    return more != NULL;
+    list->items = more;
+    list->items[list->count++] = *stolen;
+    return 0;
+}
+
+static void forget(ancestors *list) {
+    for (size_t at = 0; at < list->count; at++) {
+        pj_process_close(&list->items[at]);
+    }
+    free(list->items);
+}
+
+/* Goes up from *at. Whom hidepid hides is pinned, as it may come into sight, and asked by its pidfd; it is taken for as
+ * young as its child. */
+static int go_up(int proc, pj_stat *at, pj_process *out, pj_error *err) {
+    pj_stat above;
+    pj_pidfd_info info;
+    pj_process process = {.pid = at->parent, .handle = -1};
+    if (pj_procfs_stat_at(proc, at->parent, &above, err) == 0) {
+        process.created = above.start;
+    } else if (err->code != EACCES) {
+        return -1;
+    } else {
+        process.handle = pj_pidfd_open(process.pid, err);
+        if (process.handle == -2) {
+            return -1;
+        }
+        if (!pj_pidfd_ask(&process, PJ_INFO_PID, &info)) {
+            pj_process_close(&process);
+            return pj_fail(err, EACCES, "openat(/proc/PID/stat): hides an ancestor of ours from us");
+        }
+        above = (pj_stat){.pid = process.pid, .parent = info.ppid, .start = at->start};
+    }
+    *at = above;
+    *out = process;
+    return 0;
 }
 
 /* The caller's ancestors below `root`, if that is one; else all. They can only become fewer: who loses its parent goes
@@ -212,9 +247,10 @@ static int find_ancestors(const pj_stat *root, ancestors *out, pj_error *err) {
     pj_stat stat;
     int status = pj_procfs_stat_at(proc, getpid(), &stat, err);
     while (status == 0 && root->start <= stat.start && stat.parent != 0 && stat.parent != root->pid) {
-        status = pj_procfs_stat_at(proc, stat.parent, &stat, err);
-        if (status == 0 && !remember(out, &stat)) {
-            status = pj_fail(err, ENOMEM, "realloc");
+        pj_process above;
+        status = go_up(proc, &stat, &above, err);
+        if (status == 0) {
+            status = remember(out, &above, err);
         } else if (status < 0 && err->code == ESRCH) { /* it died meanwhile: once more from the bottom */
             status = pj_procfs_stat_at(proc, getpid(), &stat, err);
         }
@@ -262,7 +298,7 @@ int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline
                             .with_roots = include_root && !self};
         status = pj_hunt(&forest, true, deadline, killed, survivors, err);
     }
-    free(above.items);
+    forget(&above);
     if (status >= 0 && self && include_root) {
         end_self();
     }
