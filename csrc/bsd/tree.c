@@ -21,7 +21,8 @@ typedef struct {
     size_t count, room;
     const pj_process *root;
     bool with_root;
-    pj_pids spared; /* the caller and its ancestors */
+    pj_pids spared;    /* the caller and its ancestors */
+    pj_caller *caller; /* or NULL */
     pj_pids *killed;
 } hunt;
 
@@ -204,18 +205,29 @@ static int kill_all(hunt *h, pj_error *err) {
     return 0;
 }
 
+/* Only when all whom we hold have their SIGKILL, or may not get it: what is asked may take its time, or end us. */
+static int await_one(const hunt *h, held *one, pj_deadline deadline, pj_error *err) {
+    int ended = 0;
+    for (bool more = !one->ended; more;) {
+        int status;
+        bool known;
+        pj_deadline slice = pj_earlier(deadline, pj_now() + PJ_SLICE);
+        ended = pj_process_wait(&one->process, slice, &status, &known, err);
+        more = ended == 1 ? slice < deadline : ended < 0 && err->code == EINTR;
+        if (more && h->caller && !h->caller->go_on(h->caller)) {
+            return pj_fail(err, EINTR, "kevent");
+        }
+    }
+    one->ended = one->ended || ended == 0;
+    return ended < 0 ? -1 : 0;
+}
+
 static int await_all(hunt *h, pj_deadline deadline, pj_pids *left, pj_error *err) {
     for (size_t at = 0; at < h->count; at++) {
         held *one = &h->items[at];
-        int status, ended = 0;
-        bool known;
-        while (!one->ended && (ended = pj_process_wait(&one->process, deadline, &status, &known, err)) < 0 &&
-               err->code == EINTR) {
-        }
-        if (ended < 0) {
+        if (await_one(h, one, deadline, err) < 0) {
             return -1;
         }
-        one->ended = one->ended || ended == 0;
         if (!one->ended && !pj_pids_add(left, one->process.pid)) {
             return pj_fail(err, ENOMEM, "realloc");
         }
@@ -281,10 +293,10 @@ static int refuse(const pj_process *root, pj_error *err) {
     return entry.kernel ? pj_fail(err, EPERM, "kill: a process of the kernel") : 0;
 }
 
-int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
-                 pj_error *err) {
+int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_caller *caller, pj_pids *killed,
+                 pj_pids *survivors, pj_error *err) {
     bool self = root->pid == getpid();
-    hunt h = {.root = root, .with_root = include_root && !self, .killed = killed};
+    hunt h = {.root = root, .with_root = include_root && !self, .caller = caller, .killed = killed};
     pj_pids left = {0};
     int result = refuse(root, err);
     if (result == 0) {

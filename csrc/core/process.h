@@ -42,11 +42,20 @@ int pj_process_created(const pj_process *process, double *seconds, pj_error *err
 /* Living children by parent PID, sorted. A child older than its parent is no child (a recycled parent PID). */
 int pj_children(pj_pid pid, bool recursive, pj_pids *out, pj_error *err);
 
+/* Whoever waits for something long. go_on() is asked after each signal and every PJ_SLICE, never while somebody is
+ * stopped; false: the operation ends at once with an error (EINTR, ERROR_CANCELLED). */
+typedef struct pj_caller {
+    bool (*go_on)(struct pj_caller *self);
+} pj_caller;
+
+#define PJ_SLICE (100 * PJ_MS)
+
 /* Ends all that is connected with `root` when reached: stop, scan, until a pass finds nobody new; then SIGKILL,
  * children first. Never the caller (unless it is the root: then last of all) nor an ancestor of the caller that is not
- * the root. 0: all dead; 1: the deadline passed, *survivors names who is left. *killed: whom we ended, root included.
+ * the root. 0: all dead; 1: the deadline passed, *survivors names who is left. *killed: whom we ended, root included;
+ * to be freed in any case. `caller` (or NULL: a signal changes nothing): `root` is not used any more once it said no.
  */
-int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
-                 pj_error *err);
+int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_caller *caller, pj_pids *killed,
+                 pj_pids *survivors, pj_error *err);
 
 #endif

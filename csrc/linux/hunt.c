@@ -21,10 +21,10 @@ enum {
 typedef struct {
     pj_view view;
     pj_hold hold;
-    bool interruptible;
     size_t pins, most_pins; /* pidfds that we keep, and how many at most: the process has other uses for descriptors */
     int64_t last_pin;
-    pj_pids *killed; /* or NULL; each PID, and then the start time, negative, until it goes back to the caller */
+    pj_caller *caller; /* or NULL */
+    pj_pids *killed;   /* or NULL */
 } hunt;
 
 static size_t pin_limit(void) {
@@ -236,9 +236,8 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
     return 0;
 }
 
-static int remember(pj_pids *killed, const pj_process *process, pj_error *err) {
-    bool added = pj_pids_add(killed, process->pid) && pj_pids_add(killed, -(pj_pid)process->created);
-    return added ? 0 : pj_fail(err, ENOMEM, "realloc");
+static int note(pj_pids *list, pj_pid pid, pj_error *err) {
+    return !list || pj_pids_add(list, pid) ? 0 : pj_fail(err, ENOMEM, "realloc");
 }
 
 /* Children first: the death of a parent orphans process groups, and the kernel wakes the stopped ones in those; they
@@ -256,12 +255,17 @@ static int kill_all(hunt *h, bool *progress, pj_error *err) {
         }
         if (sent) {
             held->killed = *progress = true;
-            if (h->killed && remember(h->killed, &held->process, err) < 0) {
+            if (note(h->killed, held->process.pid, err) < 0) {
                 return -1;
             }
         }
     }
     return 0;
+}
+
+/* Only when all whom we hold have their SIGKILL, or may not get it: what is asked may take its time, or end us. */
+static int ask_caller(const hunt *h, pj_error *err) {
+    return !h->caller || h->caller->go_on(h->caller) ? 0 : pj_fail(err, EINTR, "poll");
 }
 
 static int await_one(hunt *h, pj_held *held, pj_deadline deadline, pj_error *err) {
@@ -271,9 +275,15 @@ static int await_one(hunt *h, pj_held *held, pj_deadline deadline, pj_error *err
         return held->ended ? 0 : -1;
     }
     int status;
-    do {
-        status = pj_process_await(&process, deadline, err);
-    } while (status < 0 && err->code == EINTR && !h->interruptible);
+    for (bool more = true; more;) {
+        pj_deadline slice = pj_earlier(deadline, pj_now() + PJ_SLICE);
+        status = pj_process_await(&process, slice, err);
+        more = status == 1 ? slice < deadline : status < 0 && err->code == EINTR;
+        if (more) {
+            status = ask_caller(h, err);
+            more = status == 0;
+        }
+    }
     held->ended = status == 0;
     ungrip(held, &process);
     return status < 0 ? -1 : 0;
@@ -293,10 +303,6 @@ static int await_all(hunt *h, pj_deadline deadline, pj_error *err) {
         h->pins += h->hold.items[at].process.handle >= 0;
     }
     return 0;
-}
-
-static int note(pj_pids *list, pj_pid pid, pj_error *err) {
-    return pj_pids_add(list, pid) ? 0 : pj_fail(err, ENOMEM, "realloc");
 }
 
 static int find_survivors(hunt *h, pj_pids *out, pj_error *err) {
@@ -332,7 +338,7 @@ static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error
         if (empty) {
             return 0;
         }
-        if (kill_all(h, &progress, err) < 0 || await_all(h, deadline, err) < 0) {
+        if (kill_all(h, &progress, err) < 0 || await_all(h, deadline, err) < 0 || ask_caller(h, err) < 0) {
             return -1;
         }
         int64_t now = pj_now();
@@ -361,58 +367,15 @@ static void let_run(hunt *h) {
     }
 }
 
-/* Those whom a call killed that was interrupted then: they may be dying yet. */
-static int resume(hunt *h, pj_error *err) {
-    for (size_t at = 0; h->interruptible && h->killed && at + 1 < h->killed->count; at += 2) {
-        pj_held held = {.killed = true, .former = true};
-        bool alive;
-        if (pj_process_open(h->killed->items[at], &held.process, err) < 0) {
-            if (err->code != ESRCH) {
-                return -1;
-            }
-            continue;
-        }
-        int status = pj_process_alive(&held.process, &alive, err);
-        bool same = alive && held.process.created == (uint64_t)-h->killed->items[at + 1];
-        if (status == 0 && same && !pj_hold_add(&h->hold, &held)) {
-            status = pj_fail(err, ENOMEM, "realloc");
-        }
-        if (status < 0 || !same) {
-            pj_process_close(&held.process);
-        }
-        if (status < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static void keep_pids(pj_pids *killed) {
-    size_t count = 0;
-    for (size_t at = 0; at < killed->count; at++) {
-        if (killed->items[at] > 0) {
-            killed->items[count++] = killed->items[at];
-        }
-    }
-    killed->count = count;
-}
-
-int pj_hunt(const pj_forest *forest, bool interruptible, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
+int pj_hunt(const pj_forest *forest, pj_deadline deadline, pj_caller *caller, pj_pids *killed, pj_pids *survivors,
             pj_error *err) {
-    hunt h = {.interruptible = interruptible, .most_pins = pin_limit(), .killed = killed};
+    hunt h = {.most_pins = pin_limit(), .caller = caller, .killed = killed};
     pj_pids left = {0};
     int status = pj_view_open(&h.view, forest, &h.hold, err);
-    if (status == 0) {
-        status = resume(&h, err);
-    }
     if (status == 0) {
         status = hunt_down(&h, deadline, &left, err);
     }
     let_run(&h);
-    bool interrupted = interruptible && status < 0 && err->code == EINTR;
-    if (killed && !interrupted) {
-        keep_pids(killed);
-    }
     if (status < 0) {
         pj_pids_free(&left);
     } else {

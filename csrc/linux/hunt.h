@@ -4,9 +4,8 @@
 
 #include "linux/tree.h"
 
-/* As pj_forest_kill(). `interruptible`: EINTR is returned, when all that were found have their SIGKILL. *killed is then
- * our own notes, not yet a list; called again with them, it waits for those who still live, too. */
-int pj_hunt(const pj_forest *forest, bool interruptible, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
+/* As pj_forest_kill(), with a `caller` as pj_kill_tree(): asked when all that were found have their SIGKILL. */
+int pj_hunt(const pj_forest *forest, pj_deadline deadline, pj_caller *caller, pj_pids *killed, pj_pids *survivors,
             pj_error *err);
 
 #endif

@@ -175,7 +175,7 @@ int pj_forest_signal(const pj_forest *forest, int sig, pj_error *err) {
 }
 
 int pj_forest_kill(const pj_forest *forest, pj_deadline deadline, pj_pids *killed, pj_pids *survivors, pj_error *err) {
-    return pj_hunt(forest, false, deadline, killed, survivors, err);
+    return pj_hunt(forest, deadline, NULL, killed, survivors, err);
 }
 
 int pj_children(pj_pid pid, bool recursive, pj_pids *out, pj_error *err) {
@@ -278,8 +278,8 @@ int pj_refuse_deaf(const pj_process *process, pj_stat *stat, pj_error *err) {
     return 0;
 }
 
-int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
-                 pj_error *err) {
+int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_caller *caller, pj_pids *killed,
+                 pj_pids *survivors, pj_error *err) {
     bool self = root->pid == getpid();
     pj_stat stat = {0};
     ancestors above = {0};
@@ -296,7 +296,7 @@ int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline
                             .spared = above.items,
                             .spared_count = above.count,
                             .with_roots = include_root && !self};
-        status = pj_hunt(&forest, true, deadline, killed, survivors, err);
+        status = pj_hunt(&forest, deadline, caller, killed, survivors, err);
     }
     forget(&above);
     if (status >= 0 && self && include_root) {

@@ -71,7 +71,7 @@ bool pj_hold_add(pj_hold *hold, const pj_held *held) {
 int pj_hold_knows(const pj_hold *hold, pj_pid pid, bool *out, pj_error *err) {
     const pj_held *held = hold ? pj_hold_find(hold, pid) : NULL;
     *out = false;
-    return held && !held->former ? pj_process_alive(&held->process, out, err) : 0;
+    return held ? pj_process_alive(&held->process, out, err) : 0;
 }
 
 void pj_hold_sweep(pj_hold *hold) {
@@ -313,7 +313,7 @@ static int mark_known(pj_view *view, pj_error *err) {
     }
     for (size_t at = 0; view->hold && at < view->hold->count; at++) {
         const pj_held *held = &view->hold->items[at];
-        if (!held->ended && !held->former && mark(view, &held->process, VIEW_IN | VIEW_ANCHOR, &shown, err) < 0) {
+        if (!held->ended && mark(view, &held->process, VIEW_IN | VIEW_ANCHOR, &shown, err) < 0) {
             return -1;
         }
     }

@@ -12,7 +12,6 @@ typedef struct {
     bool stopped; /* by us: it ran before */
     bool refused; /* we may not signal it */
     bool killed;
-    bool former; /* killed by an earlier call, to be waited for: its PID may be another's, so nobody descends from it */
     bool ended;
 } pj_held;
 

@@ -182,6 +182,28 @@ static PyObject *children(pj_process_object *self, PyObject *args) {
     return status < 0 ? pj_raise(self->state, &err) : pj_from_pids(&pids);
 }
 
+typedef struct {
+    pj_caller base;
+    pj_process_object *self;
+    PyThreadState *thread;
+    unsigned forks;
+    bool entered;
+} visitor;
+
+static bool go_on(pj_caller *base) {
+    visitor *caller = (visitor *)base;
+    pj_process_object *self = caller->self;
+    pj_gate_leave(&self->gate); /* a signal handler may well close the handle */
+    PyEval_RestoreThread(caller->thread);
+    caller->entered = PyErr_CheckSignals() == 0 && pj_process_enter(self);
+    bool same = atomic_load(&self->state->forks) == caller->forks;
+    if (caller->entered && !same) { /* a handler forked, and this is the child: another one, with other ancestors */
+        PyErr_SetString(self->state->closed_error, "kill_tree() goes on in the process that called it");
+    }
+    caller->thread = PyEval_SaveThread();
+    return caller->entered && same;
+}
+
 static PyObject *kill_tree(pj_process_object *self, PyObject *args) {
     int include_root;
     PyObject *timeout;
@@ -192,13 +214,12 @@ static PyObject *kill_tree(pj_process_object *self, PyObject *args) {
     }
     pj_error err;
     pj_pids killed = {0}, survivors = {0};
-    int status;
-    for (;;) {
-        PJ_UNLOCKED(status = pj_kill_tree(&self->process, include_root, deadline, &killed, &survivors, &err));
+    visitor caller = {.base = {go_on}, .self = self, .forks = atomic_load(&self->state->forks), .entered = true};
+    caller.thread = PyEval_SaveThread();
+    int status = pj_kill_tree(&self->process, include_root, deadline, &caller.base, &killed, &survivors, &err);
+    PyEval_RestoreThread(caller.thread);
+    if (caller.entered) {
         pj_gate_leave(&self->gate);
-        if (status >= 0 || !pj_is_interrupt(&err) || PyErr_CheckSignals() < 0 || !pj_process_enter(self)) {
-            break;
-        }
     }
     if (status < 0) {
         pj_pids_free(&killed);

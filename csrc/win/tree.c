@@ -87,6 +87,7 @@ typedef struct {
 typedef struct {
     node *items;
     size_t count, room;
+    pj_caller *caller; /* or NULL */
     pj_pids *killed;
 } tree;
 
@@ -192,12 +193,26 @@ static int end_all(tree *self, bool *ended, pj_error *err) {
     return 0;
 }
 
-static void await_all(const tree *self, pj_deadline deadline) {
-    for (size_t at = 0; at < self->count; at++) {
-        if (!self->items[at].spared && self->items[at].handle) {
-            WaitForSingleObject(self->items[at].handle, (DWORD)pj_left_ms(deadline, INT32_MAX));
+/* In slices: no signal ends this wait. */
+static int await_one(const tree *self, HANDLE process, pj_deadline deadline, pj_error *err) {
+    for (bool more = true; more;) {
+        pj_deadline slice = pj_earlier(deadline, pj_now() + PJ_SLICE);
+        more = WaitForSingleObject(process, (DWORD)pj_left_ms(slice, INT32_MAX)) == WAIT_TIMEOUT && slice < deadline;
+        if (more && self->caller && !self->caller->go_on(self->caller)) {
+            return pj_fail(err, ERROR_CANCELLED, "WaitForSingleObject");
         }
     }
+    return 0;
+}
+
+static int await_all(const tree *self, pj_deadline deadline, pj_error *err) {
+    for (size_t at = 0; at < self->count; at++) {
+        const node *one = &self->items[at];
+        if (!one->spared && one->handle && await_one(self, one->handle, deadline, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static int name_left(const tree *self, pj_pids *out, pj_error *err) {
@@ -217,10 +232,9 @@ static int name_left(const tree *self, pj_pids *out, pj_error *err) {
 static int end_tree(tree *self, pj_deadline deadline, pj_error *err) {
     bool grown, ended;
     do {
-        if (grow(self, &grown, err) < 0 || end_all(self, &ended, err) < 0) {
+        if (grow(self, &grown, err) < 0 || end_all(self, &ended, err) < 0 || await_all(self, deadline, err) < 0) {
             return -1;
         }
-        await_all(self, deadline);
     } while ((grown || ended) && pj_now() < deadline);
     return 0;
 }
@@ -240,10 +254,10 @@ static int copy_root(const pj_process *root, HANDLE *out, pj_error *err) {
     return 0;
 }
 
-int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_pids *killed, pj_pids *survivors,
-                 pj_error *err) {
+int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_caller *caller, pj_pids *killed,
+                 pj_pids *survivors, pj_error *err) {
     pj_pids ended = {0}, left = {0};
-    tree self = {.killed = &ended};
+    tree self = {.caller = caller, .killed = &ended};
     bool suicide = root->pid == (pj_pid)GetCurrentProcessId();
     node first = {root->pid, root->created, NULL, !include_root || suicide, false};
     int result = copy_root(root, &first.handle, err);

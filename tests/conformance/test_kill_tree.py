@@ -10,7 +10,7 @@ import time
 import pytest
 
 import pyjob
-from helpers.procs import DEADLINE, Identity, alive, eventually, processes, start_time
+from helpers.procs import DEADLINE, Identity, eventually, processes, start_time
 from helpers.tree import chain, node
 
 LINUX = sys.platform.startswith("linux")
@@ -396,13 +396,11 @@ def test_an_error_stops_nobody(crowd):
         assert pyjob.kill_tree(handle) == crowd.pids()
 
 
-@pytest.mark.root
-@pytest.mark.tool("setpriv")
-@pytest.mark.skipif(not LINUX, reason="setpriv")
-def test_survivors_are_named(folder):
-    """A child that became another user's cannot be ended by a caller without rights; the rest can."""
+@pytest.fixture
+def mixed(folder):
+    """A tree of another user's, with a child that takes a while to die and one that only a third user may end."""
     os.chmod(folder, 0o777)
-    tree_script = f"""
+    script = f"""
 import os, sys, time
 other = os.fork()
 if other == 0:
@@ -410,38 +408,115 @@ if other == 0:
     open({str(folder / "other")!r}, "w").write(str(os.getpid()))
     time.sleep(100)
 mine = os.fork()
+if mine == 0:
+    large = bytearray(100 << 20)
 os.setresuid(65534, 65534, 65534)
 if mine == 0:
     open({str(folder / "mine")!r}, "w").write(str(os.getpid()))
 time.sleep(100)
 """
-    top = subprocess.Popen([sys.executable, "-S", "-c", tree_script])
-    eventually(lambda: all((folder / one).exists() and (folder / one).read_text() for one in ("other", "mine")))
+    top = subprocess.Popen([sys.executable, "-S", "-c", script])
+    names = ("other", "mine")
+    eventually(lambda: all((folder / one).exists() and (folder / one).read_text() for one in names))
     eventually(lambda: os.stat(f"/proc/{top.pid}").st_uid == 65534)
-    other, mine = (int((folder / one).read_text()) for one in ("other", "mine"))
-    survivor = Identity.of(other)
-    script = f"""
-import sys
-sys.path[:0] = {sys.path!r}
-import pyjob
+    members = {one: Identity.of(int((folder / one).read_text())) for one in names} | {"top": Identity.of(top.pid)}
+    yield members
+    for one in members.values():
+        one.end()
+    top.wait(DEADLINE)
+
+
+def as_nobody(body):
+    """Runs Python code as a user who owns `mixed` but for one member; what it prints."""
+    script = f"import os, signal, sys, time\nsys.path[:0] = {sys.path!r}\nimport pyjob\n{body}"
+    script += "\nsignal.setitimer(signal.ITIMER_REAL, 0)"
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", script]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
+    if "setpriv: failed to execute" in result.stderr or "Permission denied" in result.stderr:
+        pytest.skip(f"nobody cannot execute Python here: {result.stderr.strip()}")
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+NOISE = """
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+@pytest.mark.skipif(not LINUX, reason="setpriv")
+@pytest.mark.parametrize("noise", ["", NOISE], ids=["quiet", "signals"])
+def test_survivors_are_named(mixed, noise):
+    """A child that became another user's cannot be ended by a caller without rights; the rest can. It is named also
+    when its parent is long dead, and signals came in between."""
+    body = f"""{noise}
 try:
-    pyjob.kill_tree({top.pid}, timeout=0.5)
+    pyjob.kill_tree({mixed["top"].pid}, timeout=0.5)
 except pyjob.SurvivorsError as error:
     print(error.pids)
 """
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", script]
-    try:
-        result = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
-        if "setpriv: failed to execute" in result.stderr or "PermissionError" in result.stderr:
-            pytest.skip(f"nobody cannot execute Python here: {result.stderr.strip()}")
-        assert result.stdout == f"[{other}]\n", result.stdout + result.stderr
-        assert survivor.alive()
-        assert top.wait(DEADLINE) == -signal.SIGKILL
-        eventually(lambda: not alive(mine))
-    finally:
-        survivor.end()
-        top.kill()
-        top.wait(DEADLINE)
+    assert as_nobody(body) == str([mixed["other"].pid])
+    assert mixed["other"].alive()
+    assert not mixed["top"].alive()
+    assert not mixed["mine"].alive()
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+@pytest.mark.skipif(not LINUX, reason="setpriv")
+def test_ctrl_c_ends_the_wait_for_survivors(mixed):
+    body = f"""
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+begun = time.monotonic()
+try:
+    pyjob.kill_tree({mixed["top"].pid}, timeout=20)
+except KeyboardInterrupt:
+    print(time.monotonic() - begun)
+"""
+    assert float(as_nobody(body)) < 5
+    assert mixed["other"].alive()
+    assert not mixed["mine"].alive()
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+@pytest.mark.skipif(not LINUX, reason="setpriv")
+def test_a_handler_may_close_the_handle(mixed):
+    body = f"""
+handle = pyjob.ProcessHandle({mixed["top"].pid})
+signal.signal(signal.SIGALRM, lambda *_: handle.close())
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    pyjob.kill_tree(handle, timeout=20)
+except ValueError as error:
+    print(error)
+"""
+    assert as_nobody(body) == "operation on a closed process handle"
+
+
+@pytest.mark.skipif(not LINUX, reason="descriptors")
+def test_a_handler_and_few_descriptors():
+    """The death of each child interrupts us. What we hold is kept, and so is the limit of what we may hold."""
+    script = f"""
+import os, resource, signal, sys, time
+sys.path[:0] = {sys.path!r}
+import pyjob
+signal.signal(signal.SIGCHLD, lambda *_: None)
+for number in range(150):
+    if os.fork() == 0:
+        large = bytearray(20 << 20 if number % 10 == 0 else 0)  # so that they do not die all at once
+        signal.pause()
+lowest = os.open(os.devnull, os.O_RDONLY)
+os.close(lowest)
+resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 12, 4096))
+with pyjob.ProcessHandle(os.getpid()) as handle:
+    print(len(pyjob.kill_tree(handle, include_root=False, timeout=30)))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stdout == "150\n", result.stderr
 
 
 @pytest.mark.skipif(not POSIX, reason="setitimer")

@@ -450,39 +450,16 @@ static void kills_a_tree_and_its_root_last(void) {
     pj_error err;
     pj_pids killed = {0}, survivors = {0};
     plant(deep, 20, 21);
-    OK(pj_kill_tree(&root, false, pj_now() + 5000 * PJ_MS, &killed, &survivors, &err));
+    OK(pj_kill_tree(&root, false, pj_now() + 5000 * PJ_MS, NULL, &killed, &survivors, &err));
     CHECK(killed.count == 21 && survivors.count == 0 && killed.items[20] < killed.items[0]);
     pj_pids_free(&killed);
-    OK(pj_kill_tree(&root, true, pj_now() + 5000 * PJ_MS, &killed, &survivors, &err));
+    OK(pj_kill_tree(&root, true, pj_now() + 5000 * PJ_MS, NULL, &killed, &survivors, &err));
     CHECK(killed.count == 1 && killed.items[0] == root.pid);
     pj_pids_free(&killed);
     CHECK(waitpid((pid_t)root.pid, NULL, 0) == root.pid);
-    CHECK(pj_kill_tree(&root, true, pj_now() + 5000 * PJ_MS, &killed, &survivors, &err) == 0);
+    CHECK(pj_kill_tree(&root, true, pj_now() + 5000 * PJ_MS, NULL, &killed, &survivors, &err) == 0);
     CHECK(killed.count == 0 && survivors.count == 0);
     pj_process_close(&root);
-}
-
-/* As if a signal had come while killed ones died, and now a stranger has the PID of one of them, born in the same tick
- * of the clock, or in another. */
-static void an_interrupted_kill_spares_who_has_the_pid_by_now(void) {
-    plant(deep, 2, 3);
-    pj_process stranger = root;
-    for (int same_tick = 0; same_tick < 2; same_tick++) {
-        pj_error err;
-        pj_pids killed = {0}, survivors = {0};
-        plant(wide, 2, 3);
-        CHECK(pj_pids_add(&killed, stranger.pid) && pj_pids_add(&killed, same_tick - 1 - (pj_pid)stranger.created));
-        int left = pj_kill_tree(&root, true, pj_now() + 500 * PJ_MS, &killed, &survivors, &err);
-        CHECK(left == same_tick && survivors.count == (size_t)same_tick && killed.count == 5);
-        pj_pids_free(&killed);
-        pj_pids_free(&survivors);
-        CHECK(waitpid((pid_t)root.pid, NULL, 0) == root.pid);
-        pj_process_close(&root);
-    }
-    root = stranger;
-    CHECK(count_members() == 3 && state_of(stranger.pid) == 'S');
-    kill_forest(3);
-    uproot();
 }
 
 /* top -> middle -> caller; top -> sibling -> one below it; caller -> child: killed are the last three, and top. */
@@ -495,7 +472,7 @@ static _Noreturn void kill_own_grandparent(int up) {
     }
     await_reports(3);
     OK(pj_process_open(up, &top, &err));
-    OK(pj_kill_tree(&top, true, pj_now() + 5000 * PJ_MS, &killed, &survivors, &err));
+    OK(pj_kill_tree(&top, true, pj_now() + 5000 * PJ_MS, NULL, &killed, &survivors, &err));
     CHECK(killed.count == 4 && pj_pids_has(&killed, up) == false); /* the root comes last, so the list is unsorted */
     CHECK(killed.items[3] == up && survivors.count == 0);
     _exit(42);
@@ -549,7 +526,7 @@ static void self_kill_completes(void) {
         }
         await_reports(20);
         OK(pj_process_open(getpid(), &self, &err));
-        OK(pj_kill_tree(&self, true, pj_now() + 5000 * PJ_MS, &killed, &survivors, &err));
+        OK(pj_kill_tree(&self, true, pj_now() + 5000 * PJ_MS, NULL, &killed, &survivors, &err));
         _exit(9);
     }
     CHECK(waitpid(victim, &status, 0) == victim && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -569,12 +546,12 @@ static void refuses_init_and_kernel_threads(void) {
     pj_pids killed = {0}, survivors = {0};
     pj_stat stat;
     OK(pj_process_open(1, &process, &err));
-    CHECK(pj_kill_tree(&process, true, 0, &killed, &survivors, &err) == -1 && err.code == EPERM);
-    CHECK(pj_kill_tree(&process, false, 0, &killed, &survivors, &err) == -1 && err.code == EPERM);
+    CHECK(pj_kill_tree(&process, true, 0, NULL, &killed, &survivors, &err) == -1 && err.code == EPERM);
+    CHECK(pj_kill_tree(&process, false, 0, NULL, &killed, &survivors, &err) == -1 && err.code == EPERM);
     pj_process_close(&process);
     if (pj_procfs_stat(2, &stat, &err) == 0 && stat.kernel) {
         OK(pj_process_open(2, &process, &err));
-        CHECK(pj_kill_tree(&process, true, 0, &killed, &survivors, &err) == -1 && err.code == EPERM);
+        CHECK(pj_kill_tree(&process, true, 0, NULL, &killed, &survivors, &err) == -1 && err.code == EPERM);
         pj_process_close(&process);
     }
 }
@@ -647,7 +624,6 @@ static void all(void) {
     RUN(dead_roots_count_for_nothing);
     RUN(without_pidfds);
     RUN(kills_a_tree_and_its_root_last);
-    RUN(an_interrupted_kill_spares_who_has_the_pid_by_now);
     RUN(spares_the_caller_and_its_ancestors);
     RUN(self_kill_completes);
     RUN(refuses_init_and_kernel_threads);
