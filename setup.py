@@ -37,7 +37,8 @@ PLATFORMS: dict[str, list[str]] = {
 GUARD = (
     [f"guard/{name}.c" for name in ("main", "reaper", "program", "watch", "libc")]
     + ["core/pids.c", "posix/clock.c", "posix/child.c"]
-    + [f"linux/{name}.c" for name in ("protocol", "start", "procfs", "pidref", "tree", "hunt", "view", "sweep", "stage")]
+    + [f"linux/{name}.c" for name in ("protocol", "start", "procfs", "pidref", "tree", "hunt", "view", "tracer")]
+    + [f"linux/{name}.c" for name in ("sweep", "stage")]
 )
 GUARD_FLAGS = (
     "-std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE -Os -Wall -Wextra -ffreestanding -fno-builtin -fno-stack-protector "

@@ -15,7 +15,7 @@
  *
  * Freestanding: it has no C library (libc.c), so its resident memory is some 20 KiB. setup.py builds it from
  *   csrc/guard/{main,reaper,program,watch,libc}.c csrc/core/pids.c csrc/posix/{clock,child}.c
- *   csrc/linux/{protocol,start,procfs,pidref,tree,hunt,view,sweep,stage}.c
+ *   csrc/linux/{protocol,start,procfs,pidref,tree,hunt,view,tracer,sweep,stage}.c
  * with
  *   cc -std=c11 -D_GNU_SOURCE -U_FORTIFY_SOURCE -Icsrc -Os -Wall -Wextra -Werror -ffreestanding -fno-builtin
  *      -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -ffunction-sections -nostdlib -static -no-pie

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "linux/pidref.h"
+#include "linux/tracer.h"
 #include "linux/view.h"
 
 enum {
@@ -21,6 +22,7 @@ enum {
 typedef struct {
     pj_view view;
     pj_hold hold;
+    pj_pids tracers;        /* of us, at the last look */
     size_t pins, most_pins; /* pidfds that we keep, and how many at most: the process has other uses for descriptors */
     int64_t last_pin;
     pj_caller *caller; /* or NULL */
@@ -114,7 +116,24 @@ static int signal_held(hunt *h, pj_held *held, int sig, bool *sent, pj_error *er
     return status == 0 || held->ended || err->code == EPERM ? 0 : -1;
 }
 
+static int note(pj_pids *list, pj_pid pid, pj_error *err) {
+    return !list || pj_pids_add(list, pid) ? 0 : pj_fail(err, ENOMEM, "realloc");
+}
+
+static int kill_held(hunt *h, pj_held *held, bool *sent, pj_error *err) {
+    if (signal_held(h, held, SIGKILL, sent, err) < 0) {
+        return -1;
+    }
+    held->killed = *sent;
+    return *sent ? note(h->killed, held->process.pid, err) : 0;
+}
+
 typedef enum { FAILED = -1, HELD, LOST, REFUSED } outcome;
+
+/* Whoever traces us is not stopped, but killed at once, at the end of the pass. */
+static int stop_signal(const hunt *h, pj_pid pid) {
+    return pj_pids_has(&h->tracers, pid) ? 0 : SIGSTOP;
+}
 
 static outcome stop_pinned(hunt *h, const pj_process *process, pj_error *err) {
     bool member;
@@ -129,14 +148,15 @@ static outcome stop_pinned(hunt *h, const pj_process *process, pj_error *err) {
         return REFUSED;
     }
     bool refused = false;
-    if (pj_process_signal(process, SIGSTOP, err) < 0) {
+    int sig = stop_signal(h, process->pid);
+    if (pj_process_signal(process, sig, err) < 0) {
         if (err->code != EPERM) {
             return err->code == ESRCH ? LOST : FAILED;
         }
         refused = true; /* held all the same: it is a survivor, and a parent of members, when its own parent is dead */
     }
-    pj_held held = {
-        .process = *process, .refused = refused, .stopped = !refused && now.state != 'T' && now.state != 't'};
+    bool stopped = !refused && sig == SIGSTOP && now.state != 'T' && now.state != 't';
+    pj_held held = {.process = *process, .refused = refused, .stopped = stopped};
     if (pj_hold_add(&h->hold, &held)) {
         return HELD;
     }
@@ -182,12 +202,24 @@ static int see_held(hunt *h, pj_held *held, const pj_stat *line, bool *quiet, pj
         return 0;
     }
     *quiet = false;
-    return signal_held(h, held, SIGSTOP, &sent, err);
+    return signal_held(h, held, stop_signal(h, line->pid), &sent, err);
+}
+
+/* Last in a pass: whom they had started by then is held, and does not get lost with them. */
+static int kill_tracers(hunt *h, pj_error *err) {
+    for (size_t at = 0; at < h->tracers.count; at++) {
+        pj_held *held = pj_hold_find(&h->hold, h->tracers.items[at]);
+        bool sent;
+        if (held && !held->killed && !held->ended && kill_held(h, held, &sent, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* One look, and a stop for each member that is new. *living: members seen, whether or not we could stop them. */
 static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
-    while (pj_view_look(&h->view, err) < 0) {
+    while (pj_view_look(&h->view, err) < 0 || pj_find_tracers(h->view.proc, &h->tracers, err) < 0) {
         if (!relieve(h, err)) {
             return -1;
         }
@@ -214,7 +246,7 @@ static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
         }
         *quiet = *quiet && result == REFUSED;
     }
-    return 0;
+    return kill_tracers(h, err);
 }
 
 /* Stops all members. *empty: there were none, by as many looks in a row as it takes to be sure. */
@@ -236,29 +268,17 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
     return 0;
 }
 
-static int note(pj_pids *list, pj_pid pid, pj_error *err) {
-    return !list || pj_pids_add(list, pid) ? 0 : pj_fail(err, ENOMEM, "realloc");
-}
-
 /* Children first: the death of a parent orphans process groups, and the kernel wakes the stopped ones in those; they
  * must have their SIGKILL by then. *progress: somebody got his now. */
 static int kill_all(hunt *h, bool *progress, pj_error *err) {
     *progress = false;
     for (size_t at = h->hold.count; at-- > 0;) {
         pj_held *held = &h->hold.items[at];
-        bool sent;
-        if (held->killed || held->ended) {
-            continue;
-        }
-        if (signal_held(h, held, SIGKILL, &sent, err) < 0) {
+        bool sent = false;
+        if (!held->killed && !held->ended && kill_held(h, held, &sent, err) < 0) {
             return -1;
         }
-        if (sent) {
-            held->killed = *progress = true;
-            if (note(h->killed, held->process.pid, err) < 0) {
-                return -1;
-            }
-        }
+        *progress = *progress || sent;
     }
     return 0;
 }
@@ -382,6 +402,7 @@ int pj_hunt(const pj_forest *forest, pj_deadline deadline, pj_caller *caller, pj
         pj_pids_free(survivors);
         *survivors = left;
     }
+    pj_pids_free(&h.tracers);
     pj_hold_free(&h.hold);
     pj_view_close(&h.view);
     return status;

@@ -11,6 +11,7 @@ import pytest
 
 import pyjob
 from helpers.procs import DEADLINE, Identity, eventually, processes, start_time
+from helpers.tracer import traced
 from helpers.tree import chain, node
 
 LINUX = sys.platform.startswith("linux")
@@ -517,6 +518,20 @@ with pyjob.ProcessHandle(os.getpid()) as handle:
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert result.stdout == "150\n", result.stderr
+
+
+@pytest.mark.skipif(not LINUX, reason="ptrace")
+def test_a_member_that_traces_us():
+    """Stopped, it would stop us for ever: it is killed at once, and whom it started all the same."""
+    body = """
+process = subprocess.Popen(["sh", "-c", 'sleep 300 & exec "$@"', "sh", *tracer, str(os.getpid())])
+traced(process, os.getpid())
+print(len(pyjob.kill_tree(process)), len(pyjob.children()))
+process.wait()
+"""
+    told, tracer = traced(body)
+    assert told == "2 0"
+    assert not tracer.alive()
 
 
 @pytest.mark.skipif(not POSIX, reason="setitimer")

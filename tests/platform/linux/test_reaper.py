@@ -16,6 +16,7 @@ import pytest
 
 import pyjob
 from helpers.procs import DEADLINE, Identity, alive, eventually
+from helpers.tracer import traced
 from helpers.tree import chain
 from helpers.under_test import Backend
 
@@ -528,6 +529,37 @@ def test_what_an_interrupted_start_has_begun_is_ended() -> None:
     assert interrupted > 3, interrupted
     """
     python("if True:" + probe)
+
+
+TRACED = {
+    "job": """
+job = pyjob.Job(backend="reaper")
+process = job.popen([*tracer, str(os.getpid())])
+traced(process, os.getpid())
+job.kill()
+print(job.pids(), process.wait())
+""",
+    "popen": """
+process = pyjob.Popen([*tracer, str(os.getpid())], backend="reaper")
+traced(process, os.getpid())
+process.kill()
+print(process.job.pids(), process.wait())
+""",
+    "guard": """
+process = pyjob.Popen([*tracer, "0"], backend="reaper")
+traced(process, int(open(f"/proc/{process.pid}/stat").read().rpartition(")")[2].split()[1]))
+print([], -9, flush=True)
+os._exit(0)
+""",
+}
+
+
+@pytest.mark.parametrize("which", TRACED)
+def test_a_member_that_traces_who_would_stop_it(which: str) -> None:
+    """Stopped, it would stop the owner (or the guard) for ever: it is killed at once."""
+    told, tracer = traced(TRACED[which])
+    assert told == "[] -9"
+    eventually(lambda: not tracer.alive())
 
 
 def test_a_missing_guard(tmp_path: Path) -> None:
