@@ -32,21 +32,24 @@ class JobClosedError(JobError):
 class SurvivorsError(JobError):
     """Processes outlived a kill, for instance in uninterruptible sleep, or another user's setuid program.
 
-    `pids` names them; they were alive when the deadline passed.
+    `pids` names them; they were alive when the deadline passed. `killed` is what `kill_tree` would have returned: whom
+    it did end; empty for all else.
     """
 
     pids: list[int]
+    killed: list[int]
 
-    def __init__(self, pids: Iterable[int], message: str | None = None) -> None:
+    def __init__(self, pids: Iterable[int], message: str | None = None, killed: Iterable[int] = ()) -> None:
         self.pids = sorted(pids)
+        self.killed = sorted(set(killed).difference(self.pids))
         if message is None:
             who = ", ".join(map(str, self.pids[:20])) + (", ..." if len(self.pids) > 20 else "")
             many = "1 process" if len(self.pids) == 1 else f"{len(self.pids)} processes"
             message = f"{many} could not be ended in time: {who}"
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[SurvivorsError], tuple[list[int], str]]:
-        return type(self), (self.pids, str(self))
+    def __reduce__(self) -> tuple[type[SurvivorsError], tuple[list[int], str, list[int]]]:
+        return type(self), (self.pids, str(self), self.killed)
 
 
 class _Translated:

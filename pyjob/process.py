@@ -166,10 +166,11 @@ def kill_tree(process: ProcessLike, *, include_root: bool = True, timeout: float
 
     Stops what it finds, looks again until nobody new is there, then kills (SIGKILL), each by its pinned identity. The
     caller and its ancestors are spared, unless they are the root that was asked for. Processes that were orphaned
-    before the call are not connected any more. Those alive after `timeout` seconds are named by SurvivorsError.
+    before the call are not connected any more. Those alive after `timeout` seconds are named by SurvivorsError,
+    whose `killed` lists the others.
     """
     limit = _check.seconds(timeout)
     killed, survivors = pin(process).kill_tree(bool(include_root), limit)
     if survivors:
-        raise SurvivorsError(survivors)
+        raise SurvivorsError(survivors, killed=killed)
     return sorted(killed)

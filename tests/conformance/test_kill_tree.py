@@ -1,6 +1,7 @@
 """kill_tree(): all that is connected when reached, nobody else; caller and ancestors live; self-kill completes."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -456,12 +457,20 @@ def test_survivors_are_named(mixed, noise):
 try:
     pyjob.kill_tree({mixed["top"].pid}, timeout=0.5)
 except pyjob.SurvivorsError as error:
-    print(error.pids)
+    print(error.pids, error.killed)
 """
-    assert as_nobody(body) == str([mixed["other"].pid])
+    killed = sorted(mixed[one].pid for one in ("top", "mine"))
+    assert as_nobody(body) == f"{[mixed['other'].pid]} {killed}"
     assert mixed["other"].alive()
     assert not mixed["top"].alive()
     assert not mixed["mine"].alive()
+
+
+def test_the_error_carries_both_lists():
+    error = pickle.loads(pickle.dumps(pyjob.SurvivorsError([3, 2], killed=[5, 4, 3])))
+    assert (error.pids, error.killed) == ([2, 3], [4, 5])
+    assert "2, 3" in str(error)
+    assert pyjob.SurvivorsError([2]).killed == []
 
 
 @pytest.mark.root
