@@ -218,6 +218,16 @@ static int attempt(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     return result;
 }
 
+/* Where there is no descriptor to wait with, only the next attempt tells. */
+static int await(pj_cgroup_job *job, pj_deadline until, pj_error *err) {
+    int left = pj_cgroup_await(job, until, err);
+    if (left < 0 && is_scarce(err) && job->root) {
+        poll(NULL, 0, pj_left_ms(until, 50));
+        return 1;
+    }
+    return left;
+}
+
 int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
     pj_cgroup_job *job = (pj_cgroup_job *)head;
     if (pj_cgroup_empty(job)) { /* the usual case: a program that has ended by itself */

@@ -156,7 +156,7 @@ int pj_win_spawn(pj_job *base, const pj_spec *spec, pj_child *out, pj_error *err
     }
     GetProcessTimes(program.hProcess, &created, &exited, &kernel, &user); /* cannot fail on a handle with all rights */
     *out = (pj_child){
-        .process = {program.dwProcessId, (intptr_t)program.hProcess, pj_filetime(&created)},
+        .process = {.pid = program.dwProcessId, .handle = (intptr_t)program.hProcess, .created = pj_filetime(&created)},
         .thread = (intptr_t)program.hThread,
         .thread_id = program.dwThreadId,
         .path = path,
