@@ -408,33 +408,82 @@ def handle(backend: str) -> None:
 
 @function
 def assign(backend: str) -> None:
-    """Processes that end, and are reaped, while they are moved; signals and the job's end meanwhile."""
+    """Processes that end, and are reaped, while they are moved; signals and the job's end meanwhile, from here and from
+    another process."""
     import pyjob
 
     done = threading.Event()
+    name = f"strangers-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}"
 
     def signals() -> None:
         while not done.wait(0.001):
             job.send_signal(signal.SIGUSR1)
             job.kill(PATIENCE)
 
-    with pyjob.Job(backend=backend) as job:
+    with pyjob.Job(name, backend=backend) as job, opened_by_another(name):
         other = threading.Thread(target=signals)
         other.start()
         try:
             for _ in range(4):
-                programs = short_lives(3)
-                handles = [pyjob.ProcessHandle(one.pid) for one in programs]
-                with reaped_by_others(programs):
-                    for one in handles:
-                        with gone:
-                            job.assign(one)
-                for one in handles:
+                for one in assigned(job):
                     assert one not in job
                     one.close()
         finally:
             done.set()
             other.join()
+
+
+def assigned(job: Any) -> list[Any]:
+    import pyjob
+
+    programs = short_lives(3)
+    handles = [pyjob.ProcessHandle(one.pid) for one in programs]
+    with reaped_by_others(programs):
+        for one in handles:
+            with gone:
+                job.assign(one)
+    return handles
+
+
+@contextlib.contextmanager
+def opened_by_another(name: str) -> Iterator[None]:
+    import pyjob
+
+    opener = os.fork()
+    if opener == 0:
+        try:
+            with pyjob.Job.open(name) as job:
+                while True:
+                    job.send_signal(signal.SIGUSR1)
+                    with contextlib.suppress(pyjob.SurvivorsError):
+                        job.kill(0.05)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    try:
+        yield
+    finally:
+        os.kill(opener, signal.SIGKILL)
+        os.waitpid(opener, 0)
+
+
+@function
+def assign_guard(backend: str) -> None:
+    """The owner is killed while it assigns: its guard ends the members, and puts out who was moved and not seen yet."""
+    import pyjob
+
+    owner = os.fork()
+    if owner == 0:
+        try:
+            with pyjob.Job(backend=backend) as job:
+                while True:
+                    for one in assigned(job):
+                        one.close()
+        finally:  # also where there were too many processes
+            os._exit(0)
+    pause(30, 300)
+    os.kill(owner, signal.SIGKILL)
+    os.waitpid(owner, 0)
 
 
 @function

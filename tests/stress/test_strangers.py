@@ -79,6 +79,11 @@ def test_no_stranger_is_hit_by_an_assignment(start: Start, backend: Backend) -> 
     hunt(start, "assign", backend)
 
 
+@pytest.mark.needs("assign", "dies_with_owner")
+def test_no_stranger_is_hit_by_the_guard_of_one_that_assigns(start: Start, backend: Backend) -> None:
+    hunt(start, "assign_guard", backend)
+
+
 @pytest.mark.needs("dies_with_owner")
 def test_no_stranger_is_hit_by_the_guard(start: Start, backend: Backend) -> None:
     hunt(start, "guard", backend)
