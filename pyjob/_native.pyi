@@ -120,6 +120,6 @@ class Process:
     def wait(self, timeout: float | None) -> tuple[bool, int | None]: ...  # ended, status where known
     def close(self) -> None: ...
     def children(self, recursive: bool) -> list[int]: ...
-    def kill_tree(self, include_root: bool, timeout: float) -> tuple[list[int], list[int]]: ...  # killed, survivors
+    def kill_tree(self, include_root: bool, timeout: float) -> tuple[list[int], list[int], bool]: ...  # 3rd: all dead
 
 def forked() -> None: ...  # after os.fork() in the child; registered by the module itself

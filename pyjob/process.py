@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessHandle", "children", "kill_tree"]
 
+_LOST = "some may live on unseen: they were never all at rest while they were being stopped"
 _SIGKILL = 9  # the native module takes it on Windows too, where `signal` has no such name
 
 
@@ -167,10 +168,12 @@ def kill_tree(process: ProcessLike, *, include_root: bool = True, timeout: float
     Stops what it finds, looks again until nobody new is there, then kills (SIGKILL), each by its pinned identity. The
     caller and its ancestors are spared, unless they are the root that was asked for. Processes that were orphaned
     before the call are not connected any more. Those alive after `timeout` seconds are named by SurvivorsError,
-    whose `killed` lists the others.
+    whose `killed` lists the others. A tree that never stands still, since somebody wakes what was stopped and it forks
+    on, may lose an orphan unseen: SurvivorsError then, too, with nobody to name. PermissionError when the process, and
+    whoever is connected with it, may not be signalled.
     """
     limit = _check.seconds(timeout)
-    killed, survivors = pin(process).kill_tree(bool(include_root), limit)
-    if survivors:
-        raise SurvivorsError(survivors, killed=killed)
+    killed, survivors, dead = pin(process).kill_tree(bool(include_root), limit)
+    if not dead:
+        raise SurvivorsError(survivors, None if survivors else _LOST, killed)
     return sorted(killed)

@@ -24,6 +24,7 @@ typedef struct {
     pj_pids spared;    /* the caller and its ancestors */
     pj_caller *caller; /* or NULL */
     pj_pids *killed;
+    bool lost; /* perhaps: somebody was killed while others ran, and whom they forked meanwhile has no parents now */
 } hunt;
 
 /* ---- who belongs to whom ---- */
@@ -170,7 +171,8 @@ static int pass(hunt *h, bool *clean, pj_error *err) {
 
 static int stop_all(hunt *h, pj_deadline deadline, bool *found, pj_error *err) {
     size_t before = h->count;
-    for (int passes = 0, clean = 0; clean < CLEAN && passes < MOST; passes++) {
+    int clean = 0;
+    for (int passes = 0; clean < CLEAN && passes < MOST; passes++) {
         bool quiet;
         if (passes > CLEAN && pj_now() >= deadline) {
             break;
@@ -181,6 +183,7 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *found, pj_error *err) {
         clean = quiet ? clean + 1 : 0;
     }
     *found = h->count > before;
+    h->lost = h->lost || (*found && clean < CLEAN);
     return 0;
 }
 
@@ -235,14 +238,23 @@ static int await_all(hunt *h, pj_deadline deadline, pj_pids *left, pj_error *err
     return 0;
 }
 
+/* A tree of which we may end nobody, its root included: no matter of time. */
+static bool is_forbidden(const hunt *h) {
+    const held *root = h->with_root && h->count > 0 && h->killed->count == 0 ? &h->items[0] : NULL;
+    return root != NULL && root->process.pid == h->root->pid && root->refused && !root->ended;
+}
+
 static int run_hunt(hunt *h, pj_deadline deadline, pj_pids *left, pj_error *err) {
     for (;;) {
         bool found;
         if (stop_all(h, deadline, &found, err) < 0 || kill_all(h, err) < 0) {
             return -1;
         }
+        if (is_forbidden(h)) {
+            return pj_fail(err, EPERM, "kill");
+        }
         if (!found || pj_now() >= deadline) {
-            return await_all(h, deadline, left, err) < 0 ? -1 : left->count > 0;
+            return await_all(h, deadline, left, err) < 0 ? -1 : left->count > 0 || h->lost;
         }
     }
 }

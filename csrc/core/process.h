@@ -52,8 +52,10 @@ typedef struct pj_caller {
 
 /* Ends all that is connected with `root` when reached: stop, scan, until a pass finds nobody new; then SIGKILL,
  * children first. Never the caller (unless it is the root: then last of all) nor an ancestor of the caller that is not
- * the root. 0: all dead; 1: the deadline passed, *survivors names who is left. *killed: whom we ended, root included;
- * to be freed in any case. `caller` (or NULL: a signal changes nothing): `root` is not used any more once it said no.
+ * the root. 0: all dead; 1: the deadline passed, *survivors names who is left; nobody: they forked on while we stopped
+ * them, and some may have got away. EPERM: there is only the root, or such others, and it may not be signalled.
+ * *killed: whom we ended, root included; to be freed in any case. `caller` (or NULL: a signal changes nothing): `root`
+ * is not used any more once it said no.
  */
 int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline, pj_caller *caller, pj_pids *killed,
                  pj_pids *survivors, pj_error *err);

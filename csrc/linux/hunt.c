@@ -27,6 +27,7 @@ typedef struct {
     int64_t last_pin;
     pj_caller *caller; /* or NULL */
     pj_pids *killed;   /* or NULL */
+    bool lost; /* perhaps: somebody was killed while others ran, and whom they forked meanwhile has no parents now */
 } hunt;
 
 static size_t pin_limit(void) {
@@ -249,8 +250,9 @@ static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
     return kill_tracers(h, err);
 }
 
-/* Stops all members. *empty: there were none, by as many looks in a row as it takes to be sure. */
-static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
+/* Stops all members. *stood: nobody ran any more. *empty: there were none, by as many looks in a row as it takes to be
+ * sure. */
+static int stop_all(hunt *h, pj_deadline deadline, bool *stood, bool *empty, pj_error *err) {
     int quiet = 0, sure = 0;
     size_t living = 0;
     for (int passes = 0; sure < QUIET && quiet < QUIET_BUSY && passes < MOST; passes++) {
@@ -264,6 +266,7 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *empty, pj_error *err) {
         quiet = still ? quiet + 1 : 0;
         sure = !still ? 0 : h->view.table.moving ? sure : sure + 1;
     }
+    *stood = sure >= QUIET || quiet >= QUIET_BUSY;
     *empty = quiet >= QUIET && living == 0 && h->hold.count == 0;
     return 0;
 }
@@ -349,21 +352,38 @@ static int find_survivors(hunt *h, pj_pids *out, pj_error *err) {
     return 0;
 }
 
+/* A tree of which we may end nobody, its root included: no matter of time. */
+static bool is_forbidden(const hunt *h) {
+    const pj_forest *forest = h->view.forest;
+    if (!forest->lossy || !forest->with_roots || (h->killed && h->killed->count > 0)) {
+        return false;
+    }
+    const pj_held *root = pj_hold_find(&h->hold, forest->roots[0].pid);
+    return root && root->refused && !root->ended;
+}
+
 static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
     for (int64_t pause = PJ_MS;;) {
-        bool empty, progress;
-        if (stop_all(h, deadline, &empty, err) < 0) {
+        bool stood, empty, progress;
+        if (stop_all(h, deadline, &stood, &empty, err) < 0) {
             return -1;
         }
         if (empty) {
-            return 0;
+            return h->lost;
         }
-        if (kill_all(h, &progress, err) < 0 || await_all(h, deadline, err) < 0 || ask_caller(h, err) < 0) {
+        if (kill_all(h, &progress, err) < 0) {
+            return -1;
+        }
+        if (is_forbidden(h)) {
+            return pj_fail(err, EPERM, "pidfd_send_signal");
+        }
+        h->lost = h->lost || (h->view.forest->lossy && progress && !stood);
+        if (await_all(h, deadline, err) < 0 || ask_caller(h, err) < 0) {
             return -1;
         }
         int64_t now = pj_now();
         if (now >= deadline) {
-            return find_survivors(h, survivors, err) < 0 ? -1 : survivors->count > 0;
+            return find_survivors(h, survivors, err) < 0 ? -1 : survivors->count > 0 || h->lost;
         }
         if (progress) {
             pause = PJ_MS;

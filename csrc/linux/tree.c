@@ -295,7 +295,8 @@ int pj_kill_tree(const pj_process *root, bool include_root, pj_deadline deadline
                             .root_count = 1,
                             .spared = above.items,
                             .spared_count = above.count,
-                            .with_roots = include_root && !self};
+                            .with_roots = include_root && !self,
+                            .lossy = true};
         status = pj_hunt(&forest, deadline, caller, killed, survivors, err);
     }
     forget(&above);

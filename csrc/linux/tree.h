@@ -18,6 +18,7 @@ typedef struct {
     const pj_process *foreign; /* from before assign_self() */
     size_t foreign_count;
     bool with_roots;
+    bool lossy; /* no root collects orphans, as kill_tree() has it: whoever loses its parents unseen is lost */
 } pj_forest;
 
 /* Living members, sorted: one scan of /proc, whatever the number of roots. */

@@ -226,7 +226,7 @@ static PyObject *kill_tree(pj_process_object *self, PyObject *args) {
         pj_pids_free(&survivors);
         return PyErr_Occurred() ? NULL : pj_raise(self->state, &err);
     }
-    return Py_BuildValue("(NN)", pj_from_pids(&killed), pj_from_pids(&survivors));
+    return Py_BuildValue("(NNO)", pj_from_pids(&killed), pj_from_pids(&survivors), status == 0 ? Py_True : Py_False);
 }
 
 static PyObject *get_pid(pj_process_object *self, void *unused) {

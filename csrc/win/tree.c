@@ -228,15 +228,28 @@ static int name_left(const tree *self, pj_pids *out, pj_error *err) {
     return left.count > 0;
 }
 
+/* A tree of which we may end nobody, its root included: no matter of time. (Who is about to end refuses, too.) */
+static bool is_forbidden(const tree *self) {
+    const node *root = &self->items[0];
+    return !root->spared && !root->ended && self->killed->count == 0 &&
+           WaitForSingleObject(root->handle, 100) == WAIT_TIMEOUT;
+}
+
 /* Until a look after the last end finds nobody new. */
 static int end_tree(tree *self, pj_deadline deadline, pj_error *err) {
     bool grown, ended;
     do {
-        if (grow(self, &grown, err) < 0 || end_all(self, &ended, err) < 0 || await_all(self, deadline, err) < 0) {
+        if (grow(self, &grown, err) < 0 || end_all(self, &ended, err) < 0) {
+            return -1;
+        }
+        if (is_forbidden(self)) {
+            return pj_fail(err, ERROR_ACCESS_DENIED, "TerminateProcess");
+        }
+        if (await_all(self, deadline, err) < 0) {
             return -1;
         }
     } while ((grown || ended) && pj_now() < deadline);
-    return 0;
+    return grown || ended ? grow(self, &grown, err) : 0; /* out of time: whoever came last is named */
 }
 
 static void free_tree(tree *self) {

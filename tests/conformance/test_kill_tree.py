@@ -156,6 +156,41 @@ time.sleep(60)
     assert living(folder) == []
 
 
+@pytest.mark.skipif(not LINUX, reason="/proc")
+def test_a_tree_that_somebody_wakes(folder):
+    """It forks on, for a stranger undoes each stop: what nobody can find then is not said to be dead."""
+    script = f"""
+import os, signal, time
+signal.alarm(60)
+for _ in range(300):
+    if os.fork() == 0:
+        signal.alarm(60)
+        time.sleep(60)
+        break
+    open({str(folder / "growing")!r}, "w").close()
+    time.sleep(0.002)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually((folder / "growing").exists)
+    script = f"import os, signal\nsignal.alarm(30)\nwhile True: os.kill({process.pid}, signal.SIGCONT)"
+    waker = subprocess.Popen([sys.executable, "-S", "-c", script])
+    told = True
+    try:
+        pyjob.kill_tree(process.pid, timeout=5)
+        told = False
+    except pyjob.SurvivorsError as error:
+        assert process.pid in error.killed + error.pids
+    finally:
+        waker.kill()
+        waker.wait(DEADLINE)
+        process.wait(DEADLINE)
+        left = [one for one in processes() if str(folder) in " ".join(one.argv()) and one.state not in "ZX"]
+        for one in left:
+            Identity.of(one.pid).end()
+    assert told or not left
+
+
 @pytest.mark.skipif(not LINUX, reason="a subreaper keeps the storm connected")
 def test_a_fork_storm(folder):
     """16 processes that fork, change the session and exit without pause, below a subreaper: nobody of them is left."""
@@ -324,7 +359,7 @@ def test_a_passed_deadline_is_one_attempt(crowd, timeout):
     try:
         told.update(pyjob.kill_tree(crowd.pid("top"), timeout=timeout))
     except pyjob.SurvivorsError as error:
-        told.update(error.pids)  # told to die, not dead yet
+        told.update(error.pids, error.killed)  # told to die, not dead yet
     assert told
     assert told <= set(crowd.pids())
     crowd.assert_dead(deadline=5)
@@ -489,6 +524,22 @@ except KeyboardInterrupt:
     assert float(as_nobody(body)) < 5
     assert mixed["other"].alive()
     assert not mixed["mine"].alive()
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+@pytest.mark.skipif(not LINUX, reason="setpriv")
+def test_whom_we_may_not_end_at_all(mixed):
+    """No survivor of a kill, but a refusal, and at once."""
+    body = f"""
+begun = time.monotonic()
+try:
+    pyjob.kill_tree({mixed["other"].pid}, timeout=20)
+except PermissionError as error:
+    print(time.monotonic() - begun)
+"""
+    assert float(as_nobody(body)) < 5
+    assert mixed["other"].alive()
 
 
 @pytest.mark.root
