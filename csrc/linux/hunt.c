@@ -218,14 +218,16 @@ static int kill_tracers(hunt *h, pj_error *err) {
     return 0;
 }
 
-/* One look, and a stop for each member that is new. *living: members seen, whether or not we could stop them. */
-static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
+/* One look, and a stop for each member that is new. *living: members seen, whether or not we could stop them. *news:
+ * not quiet for more than those whom we hold. */
+static int pass(hunt *h, bool *quiet, bool *news, size_t *living, pj_error *err) {
     while (pj_view_look(&h->view, err) < 0 || pj_find_tracers(h->view.proc, &h->tracers, err) < 0) {
         if (!relieve(h, err)) {
             return -1;
         }
     }
     *quiet = true;
+    *news = false;
     *living = 0;
     pj_pid self = getpid();
     for (size_t at = 0; at < h->view.count; at++) {
@@ -245,8 +247,9 @@ static int pass(hunt *h, bool *quiet, size_t *living, pj_error *err) {
         if (result == FAILED) {
             return -1;
         }
-        *quiet = *quiet && result == REFUSED;
+        *news = *news || result != REFUSED;
     }
+    *quiet = *quiet && !*news;
     return kill_tracers(h, err);
 }
 
@@ -256,12 +259,15 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *stood, bool *empty, pj_
     int quiet = 0, sure = 0;
     size_t living = 0;
     for (int passes = 0; sure < QUIET && quiet < QUIET_BUSY && passes < MOST; passes++) {
-        bool still;
+        bool still, news;
         if (passes >= FEWEST && pj_now() >= deadline) {
             break;
         }
-        if (pass(h, &still, &living, err) < 0) {
+        if (pass(h, &still, &news, &living, err) < 0) {
             return -1;
+        }
+        if (!still && !news) { /* a busy machine: a SIGSTOP waits until its receiver gets a processor */
+            pj_sleep(pj_earlier(passes / 10 * PJ_MS, deadline - pj_now()));
         }
         quiet = still ? quiet + 1 : 0;
         sure = !still ? 0 : h->view.table.moving ? sure : sure + 1;
