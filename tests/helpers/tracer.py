@@ -10,16 +10,17 @@ from .procs import Identity
 TRACER = """
 import ctypes, os, signal, sys
 SEIZE, INTERRUPT, SYSCALL, WALL = 0x4206, 0x4207, 24, 0x40000000
+GOOD = 1  # PTRACE_O_TRACESYSGOOD, as strace has it: without, the death of the tracer can be a SIGTRAP for us
 signal.alarm(60)
 libc = ctypes.CDLL(None)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 traced = int(sys.argv[1]) or os.getppid()
-if libc.ptrace(SEIZE, traced, None, None) or libc.ptrace(INTERRUPT, traced, None, None):
+if libc.ptrace(SEIZE, traced, None, GOOD) or libc.ptrace(INTERRUPT, traced, None, None):
     sys.exit(77)
 while True:
     status = os.waitpid(traced, WALL)[1]
     sig = os.WSTOPSIG(status) if os.WIFSTOPPED(status) and status >> 16 == 0 else 0
-    libc.ptrace(SYSCALL, traced, None, 0 if sig == signal.SIGTRAP else sig)
+    libc.ptrace(SYSCALL, traced, None, 0 if sig & 0x7F == signal.SIGTRAP else sig)
 """
 
 PRELUDE = """
