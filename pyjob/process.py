@@ -171,6 +171,9 @@ def kill_tree(process: ProcessLike, *, include_root: bool = True, timeout: float
     whose `killed` lists the others. A tree that never stands still, since somebody wakes what was stopped and it forks
     on, may lose an orphan unseen: SurvivorsError then, too, with nobody to name. PermissionError when the process, and
     whoever is connected with it, may not be signalled.
+
+    Not promised: two processes that end trees with each other inside at the same moment can stop one another before
+    either kills, and both trees then stay stopped until somebody else ends or continues one of the two. Let one do it.
     """
     limit = _check.seconds(timeout)
     killed, survivors, dead = pin(process).kill_tree(bool(include_root), limit)
