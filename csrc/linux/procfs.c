@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/deadline.h"
+#include "linux/guard.h"
 
 enum {
     PROC_MAGIC = 0x9fa0,        /* PROC_SUPER_MAGIC, statfs(2) */
@@ -76,6 +77,7 @@ static void store(pj_stat *stat, int field, int64_t value) {
         break;
     case FIELD_EXIT_SIGNAL: /* what a thread sends its parent: nothing */
         stat->thread = value == -1;
+        stat->parked = stat->parked && value == 0;
         break;
     case FIELD_EXIT_CODE:
         stat->exit_code = (int)value;
@@ -96,6 +98,7 @@ static bool is_id(int64_t value) {
 }
 
 bool pj_parse_stat(const char *text, size_t length, pj_stat *out) {
+    static const char parked[] = {"(" PJ_GUARD_PARKED ")"};
     const char *at = text, *end = text + length;
     pj_stat stat = {.exit_code = -1};
     if (!take_number(&at, end, &stat.pid) || end - at < 2 || at[0] != ' ' || at[1] != '(') {
@@ -107,6 +110,7 @@ bool pj_parse_stat(const char *text, size_t length, pj_stat *out) {
     if (at == name || end - at < 2 || at[0] != ' ') {
         return false;
     }
+    stat.parked = at - name == sizeof parked - 1 && memcmp(name, parked, sizeof parked - 1) == 0;
     stat.state = at[1];
     at += 2;
     int field = FIELD_PARENT;

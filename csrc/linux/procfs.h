@@ -20,6 +20,7 @@ typedef struct {
     char state;
     bool thread; /* the id of a thread that leads no process */
     bool kernel; /* a kernel thread: deaf to signals */
+    bool parked; /* by its name and exit signal: stands between a guard and its owner (linux/guard.h) */
 } pj_stat;
 
 /* Ended, though perhaps not reaped. (A leader that left its other threads running shows 'Z' and lives.) */

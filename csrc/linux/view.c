@@ -289,6 +289,20 @@ static int mark(pj_view *view, const pj_process *process, unsigned char marks, b
     return 0;
 }
 
+/* Those that pj_guard_start() left between us and a guard, and the guard below: no part of anybody's tree. */
+static void mark_helpers(pj_view *view) {
+    const pj_pid self = getpid();
+    for (size_t at = 0; at < view->table.count; at++) {
+        const pj_stat *parked = &view->table.items[at];
+        if (!parked->parked) {
+            parked = pj_table_find(&view->table, parked->parent);
+        }
+        if (parked && parked->parked && parked->parent == self) {
+            view->marks[at] |= VIEW_SPARED;
+        }
+    }
+}
+
 static int mark_known(pj_view *view, pj_error *err) {
     const pj_forest *forest = view->forest;
     unsigned char root = VIEW_IN | VIEW_ANCHOR | (forest->with_roots ? 0 : VIEW_SPARED);
@@ -346,6 +360,7 @@ int pj_view_look(pj_view *view, pj_error *err) {
         return 0;
     }
     memset(view->marks, 0, view->table.count);
+    mark_helpers(view);
     if (mark_known(view, err) < 0) {
         return -1;
     }

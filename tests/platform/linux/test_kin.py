@@ -1,4 +1,4 @@
-"""kill_tree() where Linux is peculiar."""
+"""children() and kill_tree() where Linux is peculiar: hidden ancestors, and helpers of ours that are our children."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.procs import DEADLINE, pidfds
+from helpers.under_test import Backend
 
 # PIDFD_GET_INFO is of 6.13
 ASKS = pidfds() and tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 13)
@@ -90,3 +91,33 @@ print(os.read(out, 4096).decode())
 """
     said = hidden(folder, code)
     assert said.startswith("True True"), said
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_helper_that_is_our_child_is_spared(backend: Backend, recursive: bool) -> None:
+    """Of a caller that orphans go to: a parked process is its child, and the guard is that one's."""
+    code = f"""
+import ctypes, os, pyjob, sys, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+def helpers():
+    pids = os.popen("cat /proc/[0-9]*/stat 2>/dev/null").read().splitlines()
+    rows = [(int(row.split()[0]), row[row.index("(") + 1 : row.rindex(")")], row) for row in pids]
+    parents = {{pid: int(row[row.rindex(")") + 2 :].split()[1]) for pid, _, row in rows}}
+    parked = [pid for pid, name, _ in rows if name == "pyjob-parked" and parents[pid] == os.getpid()]
+    return sorted(parked + [pid for pid in parents if parents[pid] in parked])
+with pyjob.Job(backend={str(backend)!r}) as job:
+    program = job.popen(["sleep", "100"])
+    before = helpers()
+    assert before or {str(backend)!r} == "process-group"
+    assert not set(pyjob.children(recursive={recursive})) & set(before), "listed"
+    killed = pyjob.kill_tree(os.getpid(), include_root=False)
+    assert not set(killed) & set(before), "killed"
+    assert program.wait() == -9
+    assert program.pid in killed
+    again = job.popen(["sleep", "100"])
+    again.kill()
+    assert again.wait() == -9
+print("spared")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE * 2)
+    assert done.stdout == "spared\n", done.stdout + done.stderr
