@@ -264,6 +264,7 @@ PUBLIC = {
     "prepare": "preexec_fn", "exec": "preexec_fn", "finish": "preexec_fn", "join": "preexec_fn",
     "assign": ".assign(",
     "assign_self": ".assign_self(", "list": ".pids(", "contains": " in job", "signal": ".send_signal(",
+    "walk": ".members(", "walk_end": ".members(",
     "kill": ".kill(",
     "wait": ".wait(", "collect": ".wait(", "signal_program": ".terminate(", "release": ".release(",
     "close": ".close(", "abandon": "os.fork(",
