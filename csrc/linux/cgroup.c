@@ -293,6 +293,26 @@ static int join(pj_job *head, pj_error *err) {
     return 0;
 }
 
+/* ---- its guard ---- */
+
+static bool watch(pj_job *head) {
+    pj_cgroup_job *job = (pj_cgroup_job *)head;
+    if (!job->root) {
+        return true;
+    }
+    pthread_mutex_lock(job->lock);
+    bool watched = pj_root_watch(job->platform, job->root);
+    pthread_mutex_unlock(job->lock);
+    return watched;
+}
+
+void pj_cgroup_watch(pj_cgroup_job *job) {
+    if (job->root && pthread_mutex_trylock(job->lock) == 0) {
+        (void)pj_root_watch(job->platform, job->root);
+        pthread_mutex_unlock(job->lock);
+    }
+}
+
 /* ---- its end ---- */
 
 /* Nested jobs' members are this job's, so they stay, too; but other groups belong to members, and their guards. */
@@ -369,6 +389,7 @@ const pj_backend pj_cgroup_backend = {
     .signal = pj_cgroup_signal,
     .kill = pj_cgroup_kill,
     .wait = pj_cgroup_wait,
+    .watch = watch,
     .release = release,
     .close = close_job,
     .abandon = abandon,

@@ -42,6 +42,9 @@ static inline pj_dir *pj_leaf(const pj_cgroup_job *job, pj_dir *dir) {
 /* Moves the directory's name on to a new one in it, `prefix` and a number. With the lock held. */
 int pj_cgroup_make(pj_cgroup_job *job, pj_dir *dir, const char *prefix, pj_error *err);
 
+/* By the way of whatever the owner calls. Waits for nobody who has the lock: there will be a next call. */
+void pj_cgroup_watch(pj_cgroup_job *job);
+
 /* cgroup_look.c */
 int pj_cgroup_list(pj_job *job, pj_pids *out, pj_error *err);
 int pj_cgroup_contains(pj_job *job, const pj_process *process, bool *out, pj_error *err);

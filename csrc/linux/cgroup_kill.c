@@ -44,7 +44,7 @@ static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_erro
         return 0;
     }
     pj_error unseen; /* then it is not waited for what pj_cgroup_settle() waits for */
-    (void)pj_cgroup_list(&job->head, seen, &unseen);
+    (void)pj_cgroup_others(job, seen, &unseen);
     atomic_store(&job->killed, true);
     if (end_group(dir) < 0) {
         return pj_fail(err, errno, "write cgroup.kill");
@@ -239,6 +239,7 @@ int pj_cgroup_kill(pj_job *head, pj_deadline deadline, pj_pids *survivors, pj_er
         pj_pids seen = {0};
         const pj_deadline soon = pj_now() + pause * PJ_MS;
         int left = attempt(job, &seen, err);
+        pj_cgroup_watch(job);
         if (left == 1) {
             left = await(job, pj_earlier(deadline, soon), err);
         }

@@ -39,10 +39,10 @@ static int list_directory(pj_dir *dir, unsigned depth, void *arg) {
     return stat.st_nlink == 2 ? 0 : pj_dir_each(dir, depth, list_directory, arg);
 }
 
-int pj_cgroup_list(pj_job *head, pj_pids *out, pj_error *err) {
+static int list(pj_cgroup_job *job, pj_pids *out, pj_error *err) {
     pj_dir dir;
     pj_pids found = {0};
-    if (list_directory(pj_leaf((pj_cgroup_job *)head, &dir), 0, &found) < 0) {
+    if (list_directory(pj_leaf(job, &dir), 0, &found) < 0) {
         int code = errno;
         pj_pids_free(&found);
         return pj_fail(err, code, "read cgroup.procs");
@@ -52,8 +52,13 @@ int pj_cgroup_list(pj_job *head, pj_pids *out, pj_error *err) {
     return 0;
 }
 
+int pj_cgroup_list(pj_job *head, pj_pids *out, pj_error *err) {
+    pj_cgroup_watch((pj_cgroup_job *)head);
+    return list((pj_cgroup_job *)head, out, err);
+}
+
 int pj_cgroup_others(pj_cgroup_job *job, pj_pids *out, pj_error *err) {
-    if (pj_cgroup_list(&job->head, out, err) < 0) {
+    if (list(job, out, err) < 0) {
         return -1;
     }
     size_t kept = 0;
@@ -226,6 +231,7 @@ static int signal_member(pj_cgroup_job *job, pj_pid pid, int sig, pj_error *err)
 int pj_cgroup_signal(pj_job *head, int sig, pj_error *err) {
     pj_cgroup_job *job = (pj_cgroup_job *)head;
     pj_pids members = {0};
+    pj_cgroup_watch(job);
     pthread_mutex_lock(job->lock);
     int result = pj_cgroup_others(job, &members, err);
     for (size_t i = 0; i < members.count; i++) { /* a refusal at one must not keep it from the others */
@@ -357,6 +363,7 @@ int pj_cgroup_wait(pj_job *head, pj_deadline deadline, pj_error *err) {
     if (pj_cgroup_empty(job)) { /* the usual case: a program that has ended by itself */
         return 0;
     }
+    pj_cgroup_watch(job);
     if (pj_cgroup_others(job, &seen, err) < 0) {
         return -1;
     }

@@ -99,6 +99,7 @@ void pj_root_unref(pj_root *root) {
     }
     free(root->path);
     free(root->where);
+    free(root->guard_path);
     free(root);
 }
 

@@ -38,10 +38,11 @@ typedef struct {
 
     /* All below only with the platform's lock held. */
     pj_process guard;
-    bool guarded;
-    bool proved;   /* by pj_cgroup_prove() */
-    unsigned jobs; /* open ones */
-    unsigned held; /* of those, how many took the caller in */
+    bool guarded;     /* has had one */
+    char *guard_path; /* its executable */
+    bool proved;      /* by pj_cgroup_prove() */
+    unsigned jobs;    /* open ones */
+    unsigned held;    /* of those, how many took the caller in */
     unsigned long made;
     unsigned long pool[PJ_POOL]; /* numbers of empty leaves, exactly as they were made */
     unsigned pooled;
@@ -71,6 +72,7 @@ void pj_root_spend(pj_root *root);
 
 /* With the lock held. Starts a guard unless one is alive. */
 int pj_root_guard(pj_platform *platform, pj_root *root, const char *guard, pj_error *err);
+bool pj_root_watch(pj_platform *platform, pj_root *root); /* the same where there was one before; false: that failed */
 
 /* With the lock held: to remove a directory when it is empty; and a look at a few of those that wait. */
 void pj_root_linger(pj_root *root, const char *path);

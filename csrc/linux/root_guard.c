@@ -134,6 +134,9 @@ static int replace(pj_platform *platform, pj_root *root, const char *path, pj_er
     }
     root->guard = guard;
     root->guarded = true;
+    if (!root->guard_path) {
+        root->guard_path = strdup(path);
+    }
 done:
     for (int i = 0; i < 2; i++) {
         if (ready[i] >= 0) {
@@ -158,4 +161,13 @@ int pj_root_guard(pj_platform *platform, pj_root *root, const char *path, pj_err
         return pj_fail(err, ENOENT, "execve (pyjob-guard)");
     }
     return replace(platform, root, path, err);
+}
+
+bool pj_root_watch(pj_platform *platform, pj_root *root) {
+    pj_error refused;
+    int result = 0;
+    do {
+        result = root->guarded ? pj_root_guard(platform, root, root->guard_path, &refused) : 0;
+    } while (result < 0 && refused.code == EINTR); /* of a look at the living one, too */
+    return result == 0;
 }

@@ -267,7 +267,7 @@ PUBLIC = {
     "walk": ".members(", "walk_end": ".members(",
     "kill": ".kill(",
     "wait": ".wait(", "collect": ".wait(", "signal_program": ".terminate(", "release": ".release(",
-    "close": ".close(", "abandon": "os.fork(",
+    "watch": ".guarantees", "close": ".close(", "abandon": "os.fork(",
 }  # fmt: skip
 
 

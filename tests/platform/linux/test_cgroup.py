@@ -290,6 +290,84 @@ def test_a_dead_guard_is_replaced(owners, tree):
     eventually(lambda: root_gone(owner.pid), 1.0)
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "job.pids()",
+        "job.guarantees",
+        "job.send_signal(0)",
+        "job.kill()",
+        "other.pids()",
+    ],
+)
+def test_a_dead_guard_is_replaced_by_whatever_comes_next(owners, tree, operation):
+    family = tree(chain("top", "child"))
+    body = f"""
+    job, other = pyjob.Job(backend="cgroup"), pyjob.Job(backend="cgroup")
+    program = job.popen(argument)
+    report(first=True)
+    while not (folder / "next").exists():
+        time.sleep(0.01)
+    {operation}
+    """
+    owner = owners(body, end="SIGKILL", backend="cgroup", argument=family.argv)
+    eventually(lambda: owner.reported.get("first"))
+    family.ready()
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    eventually(lambda: not guard.alive())
+    (owner.folder / "next").touch()
+    owner.ready()
+    eventually(lambda: len(guards_of(owner.pid)) == 1)
+    owner.end()
+    owner.wait()
+    family.assert_dead()
+
+
+def test_a_waiting_owner_replaces_its_guard(owners, tree):
+    family = tree(chain("top", "child"))
+    body = """
+    job = pyjob.Job(backend="cgroup")
+    program = job.popen(argument)
+    threading.Thread(target=job.wait, daemon=True).start()
+    """
+    owner = owners(body, end="SIGKILL", backend="cgroup", argument=family.argv)
+    owner.ready()
+    family.ready()
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    eventually(lambda: not guard.alive() and len(guards_of(owner.pid)) == 1)
+    owner.end()
+    owner.wait()
+    family.assert_dead()
+
+
+def test_without_a_guard_nothing_dies_with_the_owner(owners):
+    """Killed, and not to be replaced."""
+    body = """
+    import resource
+    job = pyjob.Job(backend="cgroup")
+    report(first=job.guarantees.dies_with_owner)
+    while not (folder / "next").exists():
+        time.sleep(0.01)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    second = job.guarantees.dies_with_owner
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    report(second=second, third=job.guarantees.dies_with_owner)
+    job.close()
+    """
+    owner = owners(body, end="return", backend="cgroup")
+    eventually(lambda: owner.reported.get("first"))
+    (guard,) = guards_of(owner.pid)
+    guard.end()
+    eventually(lambda: not guard.alive())
+    (owner.folder / "next").touch()
+    assert owner.ready() == {"first": True, "second": False, "third": True}
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
 def test_a_guard_that_replaces_another_is_no_member(owners):
     body = """
     job = pyjob.Job(backend="cgroup")
