@@ -148,9 +148,9 @@ struct pj_backend {
     /* Together with collect(): signals that program, whose identity spawn() has pinned. ESRCH: it has ended. */
     int (*signal_program)(pj_job *job, int sig, pj_error *err);
 
-    /* NULL where nobody has to be looked after. Whether the guard lives that ends the members with the owner; one that
-     * was killed is replaced. */
-    bool (*watch)(pj_job *job);
+    /* NULL where nobody has to be looked after. A guard that was killed is replaced, where that is possible; returns
+     * the guarantees that went with it. */
+    unsigned (*watch)(pj_job *job);
 
     /* The members live on without owner and guard; sets keep. */
     int (*release)(pj_job *job, pj_error *err);

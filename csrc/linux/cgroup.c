@@ -295,15 +295,15 @@ static int join(pj_job *head, pj_error *err) {
 
 /* ---- its guard ---- */
 
-static bool watch(pj_job *head) {
+static unsigned watch(pj_job *head) {
     pj_cgroup_job *job = (pj_cgroup_job *)head;
     if (!job->root) {
-        return true;
+        return 0;
     }
     pthread_mutex_lock(job->lock);
     bool watched = pj_root_watch(job->platform, job->root);
     pthread_mutex_unlock(job->lock);
-    return watched;
+    return watched ? 0 : PJ_DIES_WITH_OWNER;
 }
 
 void pj_cgroup_watch(pj_cgroup_job *job) {

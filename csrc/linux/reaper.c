@@ -169,6 +169,11 @@ static int release(pj_job *job, pj_error *err) {
     return 0;
 }
 
+/* It was the parent of all that its program had started, so there is none in its place. */
+static unsigned watch(pj_job *job) {
+    return pj_reaper_lost((pj_reaper_job *)job) ? PJ_DIES_WITH_OWNER | PJ_ESCAPE_PROOF | PJ_COMPLETE_LIST : 0;
+}
+
 static void close_job(pj_job *job) {
     pj_reaper_close((pj_reaper_job *)job);
     pj_guard_collect(); /* we may have been adoptive when they were parked */
@@ -505,6 +510,7 @@ const pj_backend pj_reaper_backend = {
     .signal = signal_members,
     .kill = kill_or_tell,
     .wait = wait_members,
+    .watch = watch,
     .collect = collect,
     .signal_program = signal_program,
     .release = release,

@@ -54,12 +54,31 @@ static void forget_empty(pj_reaper_job *job) {
     for (size_t i = 0; i < job->ward_count; i++) {
         pj_ward *ward = job->wards[i];
         if (ward != job->latest && pj_ward_look(ward) == PJ_WARD_EMPTY) {
+            job->lost = job->lost || pj_ward_lost(ward);
             pj_ward_unref(ward);
         } else {
             job->wards[kept++] = ward;
         }
     }
     job->ward_count = kept;
+}
+
+static bool has_lost(const pj_reaper_job *job) {
+    bool lost = job->lost;
+    for (size_t i = 0; i < job->ward_count; i++) {
+        lost = pj_ward_lost(job->wards[i]) || lost;
+    }
+    for (const pj_reaper_job *inner = job->inner; inner != NULL; inner = inner->next) {
+        lost = has_lost(inner) || lost;
+    }
+    return lost;
+}
+
+bool pj_reaper_lost(pj_reaper_job *job) {
+    pthread_mutex_lock(job->lock);
+    bool lost = has_lost(job);
+    pthread_mutex_unlock(job->lock);
+    return lost;
 }
 
 int pj_reaper_add(pj_reaper_job *job, pj_ward *stolen, pj_error *err) {
@@ -107,6 +126,7 @@ static void hand_up_inner(pj_reaper_job *job) {
 static void hand_up_wards(pj_reaper_job *job) {
     if (job->up != NULL) {
         forget_empty(job->up);
+        job->up->lost = has_lost(job) || job->up->lost;
     }
     for (size_t i = 0; i < job->ward_count; i++) {
         pj_ward *ward = job->wards[i];

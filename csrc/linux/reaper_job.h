@@ -22,6 +22,7 @@ typedef struct pj_reaper_job {
     pj_ward *latest;      /* whose exit status collect() asks for */
     unsigned long births; /* of the outermost job: programs started in them all */
     pj_adoption *adoption;
+    bool lost; /* a guard that is not among the wards any more was killed before its tree had ended */
 } pj_reaper_job;
 
 int pj_reaper_new(const pj_create *how, const pj_backend *backend, pj_reaper_job **out, pj_error *err);
@@ -31,6 +32,7 @@ void pj_reaper_close(
 void pj_reaper_abandon(pj_reaper_job *job);       /* takes no lock. Ends with pj_job_unref() */
 void pj_reaper_say(pj_reaper_job *job, int kind); /* to the guards of this job and of those in it */
 void pj_reaper_unprepare(pj_reaper_job *job);     /* ends what prepare() has begun and finish() has not got */
+bool pj_reaper_lost(pj_reaper_job *job);          /* whether a guard of this job or of one in it was killed so */
 unsigned long pj_reaper_births(pj_reaper_job *job);
 pj_ward *pj_reaper_latest(pj_reaper_job *job); /* a reference of its own, or NULL */
 

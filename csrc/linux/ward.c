@@ -308,12 +308,21 @@ pj_ward_state pj_ward_look(pj_ward *ward) {
     hear(ward);
     if (ward->gone && !ward->empty) {
         pj_error refused;
+        ward->lost = true;
         bool alive; /* when the program is dead, too, nobody can tell any more what came of the others */
         ward->empty = pj_process_alive(&ward->program, &alive, &refused) == 0 && !alive;
     }
     pj_ward_state state = ward->empty ? PJ_WARD_EMPTY : ward->gone ? PJ_WARD_LOST : PJ_WARD_LIVE;
     pthread_mutex_unlock(&ward->lock);
     return state;
+}
+
+bool pj_ward_lost(pj_ward *ward) {
+    (void)pj_ward_look(ward);
+    pthread_mutex_lock(&ward->lock);
+    bool lost = ward->lost;
+    pthread_mutex_unlock(&ward->lock);
+    return lost;
 }
 
 void pj_ward_say(const pj_ward *ward, int kind) {

@@ -21,6 +21,7 @@ typedef struct {
     bool told, collected; /* the exit status: by the guard, to the guard */
     bool empty;           /* nobody of the tree lives, or ever will */
     bool gone;            /* the guard */
+    bool lost;            /* it was killed before, and who was orphaned below it since is nowhere to be found */
     int returncode;
 } pj_ward;
 
@@ -50,6 +51,7 @@ typedef enum {
     PJ_WARD_LOST,  /* the guard was killed before its tree ended */
 } pj_ward_state;
 pj_ward_state pj_ward_look(pj_ward *ward);
+bool pj_ward_lost(pj_ward *ward); /* is, or was once, PJ_WARD_LOST */
 
 /* 0: it said something, or is gone; 1: the deadline passed. EINTR is an error. */
 int pj_ward_await(const pj_ward *ward, pj_deadline deadline, pj_error *err);

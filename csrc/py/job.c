@@ -343,9 +343,9 @@ static PyObject *get_denied(pj_job_object *self, void *unused) {
     bool inside = pj_gate_enter(&self->gate);
     unsigned denied = inside ? self->job->denied : self->denied;
     if (inside && self->backend->watch && pj_job_is_owner(self)) {
-        bool watched;
-        PJ_UNLOCKED(watched = self->backend->watch(self->job));
-        denied |= watched ? 0 : PJ_DIES_WITH_OWNER;
+        unsigned gone;
+        PJ_UNLOCKED(gone = self->backend->watch(self->job));
+        denied |= gone;
     }
     if (inside) {
         pj_gate_leave(&self->gate);

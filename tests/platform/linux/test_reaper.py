@@ -263,6 +263,27 @@ def test_a_killed_guard_takes_the_program_along() -> None:
         assert other.wait(DEADLINE) == -signal.SIGKILL
 
 
+def test_a_killed_guard_takes_guarantees_along() -> None:
+    """What its program had started is orphaned, and not to be found any more."""
+    child = "import subprocess as s, time; print(s.Popen(['sleep', '300']).pid, flush=True); time.sleep(300)"
+    with pyjob.Job(backend="reaper") as job:
+        assert job.popen(["true"]).wait(DEADLINE) == 0
+        assert job.guarantees.dies_with_owner and job.guarantees.escape_proof
+        program = job.popen([sys.executable, "-S", "-c", child], stdout=subprocess.PIPE)
+        orphan = Identity.of(int(program.stdout.readline()))
+        try:
+            Identity.of(guard_of(program.pid).pid).end()
+            program.wait(DEADLINE)
+            for _ in range(2):
+                assert not job.guarantees.dies_with_owner and not job.guarantees.escape_proof
+                assert job.guarantees.inherited
+                assert job.popen(["true"]).wait(DEADLINE) == 0  # a new guard, which does not bring him back
+                program.job.close()
+        finally:
+            orphan.end()
+            program.stdout.close()
+
+
 def test_two_hundred_at_once() -> None:
     with pyjob.Job(backend="reaper") as job:
         programs = [job.popen(SLEEP) for _ in range(200)]
