@@ -126,6 +126,10 @@ uint64_t pj_process_unique(const pj_process *process) {
     return 0;
 }
 
+pj_pid pj_process_self(void) {
+    return getpid();
+}
+
 int pj_process_created(const pj_process *process, double *seconds, pj_error *err) {
     (void)err;
     *seconds = (double)(pj_kinfo_epoch() + (int64_t)process->created) / 1e6;

@@ -21,6 +21,7 @@ int pj_process_open(pj_pid pid, pj_process *out, pj_error *err);
  * backend.contains() needs, at a tenth of the price. */
 int pj_process_pin(pj_pid pid, pj_process *out, pj_error *err);
 void pj_process_close(pj_process *process);
+pj_pid pj_process_self(void);
 
 /* *alive: false for zombies and the dead. Never blocks. */
 int pj_process_alive(const pj_process *process, bool *alive, pj_error *err);

@@ -106,6 +106,10 @@ static int64_t read_clock(clockid_t clock) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+pj_pid pj_process_self(void) {
+    return getpid();
+}
+
 int pj_process_created(const pj_process *process, double *seconds, pj_error *err) {
     if (process->created == 0) {
         return pj_fail(err, EACCES, "openat(/proc/PID/stat)"); /* hidden when it was opened */

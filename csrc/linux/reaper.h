@@ -15,4 +15,6 @@
 
 extern const pj_backend pj_reaper_backend;
 
+void pj_reaper_probe(const char *guard, pj_probe *out); /* reaper_probe.c */
+
 #endif

@@ -5,9 +5,6 @@
 #include "state.h"
 
 #include <string.h>
-#ifndef _WIN32
-#include <unistd.h>
-#endif
 
 static PyObject *probe(PyObject *module, PyObject *args) {
     const char *name, *guard;
@@ -27,22 +24,14 @@ static PyObject *probe(PyObject *module, PyObject *args) {
     return PyErr_Format(PyExc_ValueError, "unknown backend: '%s'", name);
 }
 
-static long own_pid(void) {
-#ifdef _WIN32
-    return 0; /* nobody forks */
-#else
-    return getpid();
-#endif
-}
-
 static void note_fork(pj_state *state) {
-    atomic_store(&state->pid, own_pid());
+    atomic_store(&state->pid, pj_process_self());
     atomic_fetch_add(&state->forks, 1);
     pj_platform_forked(state->platform);
 }
 
 unsigned pj_forks(pj_state *state) {
-    if (atomic_load(&state->pid) != own_pid()) {
+    if (atomic_load(&state->pid) != pj_process_self()) {
         note_fork(state);
     }
     return atomic_load(&state->forks);
@@ -160,7 +149,7 @@ static bool watch_forks(PyObject *module) {
 static int execute(PyObject *module) {
     pj_state *state = PyModule_GetState(module);
     atomic_init(&state->forks, 0);
-    atomic_init(&state->pid, own_pid());
+    atomic_init(&state->pid, pj_process_self());
     state->platform = pj_platform_new();
     if (!state->platform) {
         PyErr_NoMemory();

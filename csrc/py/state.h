@@ -21,8 +21,8 @@ typedef struct {
     PyTypeObject *job_type, *process_type;
     PyObject *closed_error, *unsupported;
     pj_platform *platform;
-    atomic_uint forks; /* how often this process came out of fork() as the child: see pj_forks() */
-    atomic_long pid;   /* as it was then */
+    atomic_uint forks;  /* how often this process came out of fork() as the child: see pj_forks() */
+    _Atomic pj_pid pid; /* as it was then */
 } pj_state;
 
 /* Whoever remembers it knows later whether it is in the same process. A fork made in C, of which CPython's hooks know

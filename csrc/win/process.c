@@ -86,6 +86,10 @@ uint64_t pj_process_unique(const pj_process *process) {
 }
 
 /* FILETIME counts 100 ns from 1601; the epoch lies 11,644,473,600 seconds later. */
+pj_pid pj_process_self(void) {
+    return (pj_pid)GetCurrentProcessId();
+}
+
 int pj_process_created(const pj_process *process, double *seconds, pj_error *err) {
     (void)err;
     *seconds = (double)((int64_t)process->created - 116444736000000000) / 1e7;
