@@ -174,3 +174,8 @@ def test_what_outlives_a_killed_owner_can_be_opened(backend, owners, tree, name)
         other.kill()
     kept.assert_dead()
     eventually(lambda: _missing(name))
+    # The guard has left with the last member that it was to end: the next owner removes what is empty now.
+    another = owners("pyjob.Job(backend=backend).close()", end="return", backend=str(backend))
+    another.ready()
+    another.end()
+    assert another.wait() == 0, another.output

@@ -55,8 +55,19 @@ def test_what_is_in_the_wheel(wheel):
 def test_what_is_in_the_sdist(sdist, source):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for pattern in ("csrc/**/*.[ch]", "pyjob/*.py*", "tests/**/*.py", "tests/**/*.c", "docs/*.md"):
-        wanted = {str(path.relative_to(source)) for path in source.glob(pattern)}
+    made = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "pyjob-guard")
+    for pattern in (
+        "csrc/**/*",
+        "pyjob/*.py*",
+        "tests/**/*",
+        "docs/**/*",
+        ".ci/*",
+        ".github/**/*",
+        ".clang-*",
+        ".pre*",
+    ):
+        files = [path.relative_to(source) for path in source.glob(pattern) if path.is_file()]
+        wanted = {str(path) for path in files if not set(made) & set(path.parts)}
         assert wanted, pattern
         assert wanted <= names, wanted - names
     assert {"pyproject.toml", "setup.py", "LICENSE", "README.md", "CHANGELOG.md"} <= names
