@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from helpers.leftovers import Baseline, _sweep, handles, roots_of
 
-ROUNDS = 6  # each of more calls: noise (a dict that grows, a cache) is gone or small in one of them; a leak is in each
+ROUNDS = 6  # each of twice the calls: noise (a dict that grows, a cache) is small in one of them; a leak is in each
 SMALLEST = 32  # bytes that malloc(3) takes for one
 SECONDS = 20.0  # for guards and reapers to finish
 
@@ -126,10 +126,10 @@ def assert_keeps_nothing(
     known = set(base.leftovers())  # what lives in the caller's jobs
     counts = _counts()
     rounds = []
-    for number in range(1, ROUNDS + 1):
-        rounds.append(_count(call, number * calls))
+    for number in range(ROUNDS):
+        rounds.append(_count(call, calls << number))
         if stock is not None:
-            theirs = _count(stock, number * calls)
+            theirs = _count(stock, calls << number)
             rounds[-1].blocks -= theirs.blocks
             rounds[-1].bytes -= theirs.bytes
         if rounds[-1].flat():
