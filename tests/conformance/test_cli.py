@@ -61,7 +61,7 @@ full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full"
 @pytest.mark.parametrize(
     "status, arguments",
     [
-        (127, ["run", "--", "pyjob-nonexistent"]),
+        (127, ["run", "--", "/pyjob-nonexistent"]),  # no folder of PATH decides
         (125, ["run"]),
         (125, ["run", "--name", "a/b", "--", "true"]),
         (2, ["nonsense"]),
