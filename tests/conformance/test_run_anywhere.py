@@ -101,6 +101,7 @@ def test_text_in_all_ways(backend: Any) -> None:
         assert backend.run(python(code), input="ab\n", stdout=-1, text=True, **options).stdout == "AB\nx\ny\n"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="subprocess warns from Python 3.11 on")
 @pytest.mark.parametrize("call", ["run", "check_output", "Popen"])
 def test_the_encoding_warning_names_the_callers_line(folder: Path, call: str) -> None:
     """PEP 597: whoever fixes it must be led to the line to be fixed."""
