@@ -264,10 +264,12 @@ static void gather(const pj_reaper_job *job, pj_crowd *to) {
 
 static int add_caller(pj_adoption *adoption, pj_crowd *to, pj_error *err) {
     pj_stat self;
+    pj_apart apart;
     if (pj_procfs_stat(getpid(), &self, err) < 0 ||
-        pj_adoption_look(adoption, to->roots, to->root_count, &to->apart, err) < 0) {
+        pj_adoption_look(adoption, to->roots, to->root_count, &apart, err) < 0) {
         return -1;
     }
+    to->apart = apart;
     to->roots[to->root_count++] = (pj_process){.pid = self.pid, .handle = -1, .created = self.start};
     to->holds_caller = true;
     return 0;

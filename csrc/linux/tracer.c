@@ -28,7 +28,7 @@ static int read_number(int dir, const char *id, const char *name, pj_pid *out, p
     if (length + sizeof "/status" > sizeof path) {
         return 0;
     }
-    memcpy(path, id, length);
+    memcpy(path, id, length + 1);
     memcpy(path + length, "/status", sizeof "/status");
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
