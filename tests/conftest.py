@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -37,6 +38,10 @@ if os.name == "nt":
 
     # Wine starts its explorer.exe as a child of the first process that needs the desktop: here, in nobody's job.
     ctypes.windll.user32.GetDesktopWindow()
+    with contextlib.suppress(ImportError):
+        import psutil
+
+        psutil.Process().create_time()  # its first use opens handles that stay
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
