@@ -381,7 +381,7 @@ static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error
             return -1;
         }
         if (is_forbidden(h)) {
-            return pj_fail(err, EPERM, "pidfd_send_signal");
+            return pj_fail(err, EPERM, pj_signal_call(&h->view.forest->roots[0]));
         }
         h->lost = h->lost || (h->view.forest->lossy && progress && !stood);
         if (await_all(h, deadline, err) < 0 || ask_caller(h, err) < 0) {

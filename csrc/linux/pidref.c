@@ -147,7 +147,7 @@ int pj_process_signal(const pj_process *process, int sig, pj_error *err) {
         return -1;
     }
     bool pinned = process->handle >= 0;
-    const char *call = pinned ? "pidfd_send_signal" : "kill";
+    const char *call = pj_signal_call(process);
     if (!alive) {
         return pj_fail(err, ESRCH, call); /* the kernel would take it for a zombie in silence */
     }

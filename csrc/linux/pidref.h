@@ -30,4 +30,9 @@ bool pj_pidfd_works(void);
 /* 0: it ended; 1: the deadline passed. EINTR is an error. */
 int pj_process_await(const pj_process *process, pj_deadline deadline, pj_error *err);
 
+/* The name of the system call that signals it, for errors. */
+static inline const char *pj_signal_call(const pj_process *process) {
+    return process->handle >= 0 ? "pidfd_send_signal" : "kill";
+}
+
 #endif
