@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "linux/guard.h"
 #include "linux/procfs.h"
 
 typedef struct {
@@ -116,20 +115,9 @@ static bool reap_orphan(const pj_adoption *adoption, const pj_stat *one) {
     return true;
 }
 
-/* A guard is the only child of a parked process, which is a child of ours (linux/guard.h). */
 static int spare_helpers(const pj_table *table, list *spared, pj_error *err) {
     for (size_t i = 0; i < table->count; i++) {
-        const pj_stat *parked = &table->items[i];
-        if (parked->parent != getpid() || !pj_guard_is_parked(parked->pid)) {
-            continue;
-        }
-        int result = add(spared, parked, err);
-        for (size_t k = 0; result == 0 && k < table->count; k++) {
-            if (table->items[k].parent == parked->pid) {
-                result = add(spared, &table->items[k], err);
-            }
-        }
-        if (result < 0) {
+        if (pj_table_helps(table, &table->items[i]) && add(spared, &table->items[i], err) < 0) {
             return -1;
         }
     }

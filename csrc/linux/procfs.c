@@ -457,6 +457,11 @@ const pj_stat *pj_table_find(const pj_table *table, pj_pid pid) {
     return low < table->count && table->items[low].pid == pid ? &table->items[low] : NULL;
 }
 
+bool pj_table_helps(const pj_table *table, const pj_stat *one) {
+    const pj_stat *parked = one->parked ? one : pj_table_find(table, one->parent);
+    return parked && parked->parked && parked->parent == getpid();
+}
+
 void pj_table_free(pj_table *table) {
     free(table->items);
     *table = (pj_table){0};

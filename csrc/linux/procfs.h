@@ -64,6 +64,8 @@ typedef struct {
  * is in it, and of a line of forks and exits at least one. */
 int pj_procfs_scan(pj_table *out, pj_error *err);
 const pj_stat *pj_table_find(const pj_table *table, pj_pid pid); /* NULL: not there */
+/* One of our helpers: a parked process that is a child of ours, or a guard below it. By this table alone. */
+bool pj_table_helps(const pj_table *table, const pj_stat *one);
 void pj_table_free(pj_table *table);
 
 #endif

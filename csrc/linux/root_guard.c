@@ -168,6 +168,6 @@ bool pj_root_watch(pj_platform *platform, pj_root *root) {
     int result = 0;
     do {
         result = root->guarded ? pj_root_guard(platform, root, root->guard_path, &refused) : 0;
-    } while (result < 0 && refused.code == EINTR); /* of a look at the living one, too */
+    } while (result < 0 && refused.code == EINTR);
     return result == 0;
 }

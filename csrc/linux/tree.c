@@ -125,7 +125,7 @@ static int contains(const pj_forest *forest, const pj_process *process, const pj
 }
 
 int pj_forest_contains(const pj_forest *forest, const pj_process *process, pj_hold *known, bool *out, pj_error *err) {
-    uint64_t then = pj_procfs_now();
+    uint64_t then = known ? pj_procfs_now() : 0;
     bool inside = false;
     if (contains(forest, process, known, &inside, err) < 0 ||
         (known && inside && learn(known, process, then, err) < 0)) {

@@ -291,15 +291,8 @@ static int mark(pj_view *view, const pj_process *process, unsigned char marks, b
 
 /* Those that pj_guard_start() left between us and a guard, and the guard below: no part of anybody's tree. */
 static void mark_helpers(pj_view *view) {
-    const pj_pid self = getpid();
     for (size_t at = 0; at < view->table.count; at++) {
-        const pj_stat *parked = &view->table.items[at];
-        if (!parked->parked) {
-            parked = pj_table_find(&view->table, parked->parent);
-        }
-        if (parked && parked->parked && parked->parent == self) {
-            view->marks[at] |= VIEW_SPARED;
-        }
+        view->marks[at] |= pj_table_helps(&view->table, &view->table.items[at]) ? VIEW_SPARED : 0;
     }
 }
 
