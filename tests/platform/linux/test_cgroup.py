@@ -438,11 +438,16 @@ def test_a_leaf_has_the_usual_rights_whatever_the_umask():
         os.umask(former)
 
 
+def cat_in_leaf() -> tuple[pyjob.Popen[bytes], Path]:
+    program = pyjob.Popen(["cat"], stdin=subprocess.PIPE, backend="cgroup")
+    (leaf,) = (one for root in roots_of(os.getpid()) for one in root.iterdir() if program.pid in members(one))
+    return program, leaf
+
+
 @pytest.mark.parametrize("change", ["frozen", "mode", "group"])
 def test_a_leaf_is_used_again_only_as_it_was_made(change):
     for _ in range(12):  # more than are kept
-        program = pyjob.Popen(["cat"], stdin=subprocess.PIPE, backend="cgroup")
-        (leaf,) = (one for root in roots_of(os.getpid()) for one in root.iterdir() if program.pid in members(one))
+        program, leaf = cat_in_leaf()
         assert program.stdin
         program.stdin.close()
         eventually(lambda leaf=leaf: not members(leaf))
@@ -460,8 +465,7 @@ def test_a_leaf_is_used_again_only_as_it_was_made(change):
 def test_a_leaf_that_somebody_removed_meanwhile(replaced):
     """The hot one is held open: what is open must not be taken for what has its name now."""
     for _ in range(12):
-        program = pyjob.Popen(["cat"], stdin=subprocess.PIPE, backend="cgroup")
-        (leaf,) = (one for root in roots_of(os.getpid()) for one in root.iterdir() if program.pid in members(one))
+        program, leaf = cat_in_leaf()
         program.communicate()
         leaf.rmdir()
         if replaced:
