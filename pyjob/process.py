@@ -169,8 +169,9 @@ def kill_tree(process: ProcessLike, *, include_root: bool = True, timeout: float
     caller and its ancestors are spared, unless they are the root that was asked for. Processes that were orphaned
     before the call are not connected any more. Those alive after `timeout` seconds are named by SurvivorsError,
     whose `killed` lists the others. A tree that never stands still, since somebody wakes what was stopped and it forks
-    on, may lose an orphan unseen: SurvivorsError then, too, with nobody to name. PermissionError when the process, and
-    whoever is connected with it, may not be signalled.
+    on, may lose an orphan unseen: SurvivorsError then, too, with nobody to name (what it forks in the microseconds
+    between the last look at it and its SIGKILL is not told). PermissionError when the process, and whoever is connected
+    with it, may not be signalled.
 
     Not promised: two processes that end trees with each other inside at the same moment can stop one another before
     either kills, and both trees then stay stopped until somebody else ends or continues one of the two. Let one do it.

@@ -16,6 +16,7 @@ enum {
     FEWEST = 3,     /* passes when there is no time: one to find, two to be sure */
     MOST = 100,     /* passes until we kill whom we hold, though others still appear (an unstoppable parent forks on) */
     TICK_MS = 20,   /* longer than a clock tick of /proc's start times */
+    BACK_OFF = 8,   /* times that we let a kill be, for somebody ran again, and stop once more */
     OPEN_FILES = 7, /* RLIMIT_NOFILE: <sys/resource.h> differs between libcs, the kernel's number does not */
 };
 
@@ -195,11 +196,15 @@ static outcome stop_one(hunt *h, pj_pid pid, uint64_t start, pj_error *err) {
     return result;
 }
 
+static bool runs(const pj_stat *stat) {
+    return stat->state == 'R' || stat->state == 'S';
+}
+
 /* Somebody we hold, seen again. A waker or a late stop: it gets another SIGSTOP, and no pass is quiet before it stands.
  */
 static int see_held(hunt *h, pj_held *held, const pj_stat *line, bool *quiet, pj_error *err) {
     bool sent;
-    if (held->killed || held->refused || (line->state != 'R' && line->state != 'S')) {
+    if (held->killed || held->refused || !runs(line)) {
         return 0;
     }
     *quiet = false;
@@ -277,17 +282,39 @@ static int stop_all(hunt *h, pj_deadline deadline, bool *stood, bool *empty, pj_
     return 0;
 }
 
+/* Since the look that saw them all stand still: somebody woke this one, or it is on its way from a vfork(2), whose
+ * child was just killed, to the stop that waits for it. Whom it forks has no parent after its death. */
+static bool woke(const hunt *h, const pj_held *held) {
+    pj_stat now;
+    pj_error unused;
+    return !held->refused && pj_procfs_stat_at(h->view.proc, held->process.pid, &now, &unused) == 0 && runs(&now) &&
+           now.start == held->process.created && stop_signal(h, now.pid) == SIGSTOP;
+}
+
+typedef struct {
+    bool stood, patient; /* before: nobody ran any more; whoever woke may be stopped once more */
+    bool progress, woke; /* after: somebody got his SIGKILL now; somebody ran, and was let be with all before him */
+} killing;
+
 /* Children first: the death of a parent orphans process groups, and the kernel wakes the stopped ones in those; they
- * must have their SIGKILL by then. *progress: somebody got his now. */
-static int kill_all(hunt *h, bool *progress, pj_error *err) {
-    *progress = false;
+ * must have their SIGKILL by then. */
+static int kill_all(hunt *h, killing *k, pj_error *err) {
+    bool lossy = h->view.forest->lossy, sent;
     for (size_t at = h->hold.count; at-- > 0;) {
         pj_held *held = &h->hold.items[at];
-        bool sent = false;
-        if (!held->killed && !held->ended && kill_held(h, held, &sent, err) < 0) {
+        if (held->killed || held->ended) {
+            continue;
+        }
+        bool running = lossy && (!k->stood || woke(h, held));
+        if (running && k->stood && k->patient) {
+            k->woke = true;
+            return 0;
+        }
+        if (kill_held(h, held, &sent, err) < 0) {
             return -1;
         }
-        *progress = *progress || sent;
+        h->lost = h->lost || (running && sent);
+        k->progress = k->progress || sent;
     }
     return 0;
 }
@@ -369,21 +396,27 @@ static bool is_forbidden(const hunt *h) {
 }
 
 static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
+    int wakes = 0;
     for (int64_t pause = PJ_MS;;) {
-        bool stood, empty, progress;
-        if (stop_all(h, deadline, &stood, &empty, err) < 0) {
+        killing k = {0};
+        bool empty;
+        if (stop_all(h, deadline, &k.stood, &empty, err) < 0) {
             return -1;
         }
         if (empty) {
             return h->lost;
         }
-        if (kill_all(h, &progress, err) < 0) {
+        k.patient = wakes < BACK_OFF;
+        if (kill_all(h, &k, err) < 0) {
             return -1;
+        }
+        if (k.woke) {
+            wakes++;
+            continue;
         }
         if (is_forbidden(h)) {
             return pj_fail(err, EPERM, pj_signal_call(&h->view.forest->roots[0]));
         }
-        h->lost = h->lost || (h->view.forest->lossy && progress && !stood);
         if (await_all(h, deadline, err) < 0 || ask_caller(h, err) < 0) {
             return -1;
         }
@@ -391,7 +424,7 @@ static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error
         if (now >= deadline) {
             return find_survivors(h, survivors, err) < 0 ? -1 : survivors->count > 0 || h->lost;
         }
-        if (progress) {
+        if (k.progress) {
             pause = PJ_MS;
             continue;
         }

@@ -191,6 +191,61 @@ time.sleep(60)
     assert told or not left
 
 
+@pytest.mark.skipif(not LINUX, reason="/proc")
+def test_a_tree_that_somebody_wakes_in_its_kill(folder):
+    """The first death wakes the root, which forks at once, again and again: it is stopped once more, and all die."""
+    script = f"""
+import os, signal, time
+signal.alarm(60)
+def child():
+    signal.alarm(60)
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+    time.sleep(60)
+def fork(*_):
+    if os.fork() == 0:
+        child()
+        os._exit(0)
+signal.signal(signal.SIGCONT, fork)
+for _ in range(100):
+    last = os.fork()
+    if last == 0:
+        child()
+        os._exit(0)
+with open({str(folder / "last.new")!r}, "w") as file:
+    file.write(str(last))
+os.rename({str(folder / "last.new")!r}, {str(folder / "last")!r})
+while True:
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-S", "-c", script])
+    eventually((folder / "last").exists)
+    script = f"""
+import os, signal
+signal.alarm(60)
+try:
+    while open("/proc/{(folder / "last").read_text()}/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+        pass
+except OSError:
+    pass  # all of them are dead, and the first that reaps is there
+for _ in range(3):
+    os.kill({process.pid}, signal.SIGCONT)  # ours, and not waited for
+"""
+    waker = subprocess.Popen([sys.executable, "-S", "-c", script])
+    try:
+        killed = pyjob.kill_tree(process.pid)
+        assert len(killed) > 100
+        assert waker.wait(DEADLINE) == 0
+        assert living(folder) == []
+    finally:
+        waker.kill()
+        waker.wait(DEADLINE)
+        process.kill()
+        process.wait(DEADLINE)
+        for one in processes():
+            if str(folder) in " ".join(one.argv()) and one.state not in "ZX":
+                Identity.of(one.pid).end()
+
+
 @pytest.mark.skipif(not LINUX, reason="a subreaper keeps the storm connected")
 def test_a_fork_storm(folder):
     """16 processes that fork, change the session and exit without pause, below a subreaper: nobody of them is left."""
