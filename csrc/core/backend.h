@@ -35,9 +35,10 @@ typedef struct pj_job {
     const pj_backend *backend;
     struct pj_job *parent; /* or NULL; may be closed before this one, its memory stays (pj_job_unref) */
     atomic_uint refs;      /* itself while open, and its children */
-    bool keep;             /* not kill_on_close: the members outlive the owner */
-    bool holds_caller;     /* after assign_self() */
-    unsigned denied;       /* guarantees of the backend that this job has lost */
+    /* Read by other threads while an operation changes them. */
+    atomic_bool keep;         /* not kill_on_close: the members outlive the owner */
+    atomic_bool holds_caller; /* after assign_self() */
+    atomic_uint denied;       /* guarantees of the backend that this job has lost */
 } pj_job;
 
 /* A job may be closed before the jobs inside it: create() refers to its parent, close() and abandon() end with

@@ -64,7 +64,11 @@ int pj_cgroup_enter(pj_cgroup_job *job, pj_dir *dir, pj_error *err) {
 
 static void deny_atomic(pj_cgroup_job *job, bool deny) {
     for (pj_job *at = &job->head; at; at = at->parent) {
-        at->denied = deny ? at->denied | PJ_ATOMIC_KILL : at->denied & ~(unsigned)PJ_ATOMIC_KILL;
+        if (deny) {
+            at->denied |= PJ_ATOMIC_KILL;
+        } else {
+            at->denied &= ~(unsigned)PJ_ATOMIC_KILL;
+        }
     }
 }
 

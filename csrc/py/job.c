@@ -147,7 +147,7 @@ PyObject *pj_job_open(PyObject *type, PyObject *args) {
     return status < 0 ? pj_raise(state, &err) : (PyObject *)wrap(module, backend, job, NULL);
 }
 
-/* For whoever asks while nobody may enter. */
+/* For whoever asks while nobody may enter: before the gate is shut, since without a GIL somebody may ask at once. */
 static void remember(pj_job_object *self, bool holds_caller) {
     self->keep = self->job->keep;
     self->holds_caller = holds_caller;
@@ -195,12 +195,12 @@ static bool begin_close(pj_job_object *self) {
             return false;
         }
     }
-    if (!pj_gate_shut(&self->gate)) {
+    if (pj_gate_is_shut(&self->gate)) {
         atomic_store(&self->closer, 0);
         return false;
     }
     remember(self, self->job->holds_caller);
-    return true;
+    return pj_gate_shut(&self->gate); /* only the closer shuts it */
 }
 
 /* Nobody enters any more. Who is inside, with a start into a group that somebody froze, may leave only when what it

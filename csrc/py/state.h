@@ -75,8 +75,8 @@ typedef struct pj_job_object {
     unsigned forks;      /* pj_state.forks when it was made: the owner is who made it */
     int returncode;      /* of the program, kept by close() for a later collect() */
     bool has_returncode;
-    bool keep, holds_caller; /* as they were when it was let go */
-    unsigned denied;
+    atomic_bool keep, holds_caller; /* as they were when nobody could enter any more */
+    atomic_uint denied;
 } pj_job_object;
 
 typedef struct {
