@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,47 +76,16 @@ static void unlock_directory(int fd) {
     close(fd);
 }
 
-/* ---- an entry: five lines, the last of which may hold newlines ---- */
-
-typedef struct {
-    uint64_t inode, namespace;
-    char owner[96]; /* the root's name, or "-" when the owner closed the job and its members live on */
-    char proc[PJ_CGROUP_PATH];
-    char where[PJ_CGROUP_PATH];
-} entry;
+/* ---- entries ---- */
 
 /* So that no name is "." or "..". */
 static void file_name(const char *name, char out[160]) {
     snprintf(out, 160, "job.%s", name);
 }
 
-static bool parse_entry(char *text, entry *out) {
-    char *lines[5];
-    for (int i = 0; i < 5; i++) {
-        lines[i] = text;
-        if (i < 4) {
-            text = strchr(text, '\n');
-            if (!text) {
-                return false;
-            }
-            *text++ = '\0';
-        }
-    }
-    if (strlen(lines[2]) >= sizeof out->owner || strlen(lines[3]) >= sizeof out->proc ||
-        strlen(lines[4]) >= sizeof out->where || lines[3][0] != '/' || lines[4][0] != '/') {
-        return false;
-    }
-    out->inode = strtoull(lines[0], NULL, 10);
-    out->namespace = strtoull(lines[1], NULL, 10);
-    strcpy(out->owner, lines[2]);
-    strcpy(out->proc, lines[3]);
-    strcpy(out->where, lines[4]);
-    return true;
-}
-
 /* 1: read, 0: there is none, or half of one that a crash left, -1: refused. */
-static int read_entry(int directory, const char *name, entry *out, pj_error *err) {
-    char file[160], text[2 * PJ_CGROUP_PATH + 256];
+static int read_entry(int directory, const char *name, pj_entry *out, pj_error *err) {
+    char file[160], text[PJ_ENTRY_TEXT];
     file_name(name, file);
     int fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
@@ -130,22 +98,21 @@ static int read_entry(int directory, const char *name, entry *out, pj_error *err
         return pj_fail(err, code, "read (name of a job)");
     }
     text[size] = '\0';
-    return parse_entry(text, out);
+    return pj_parse_entry(text, out);
 }
 
-static int write_entry(int directory, const char *name, const entry *what, pj_error *err) {
-    char file[160], text[2 * PJ_CGROUP_PATH + 256];
+static int write_entry(int directory, const char *name, const pj_entry *what, pj_error *err) {
+    char file[160], text[PJ_ENTRY_TEXT];
     file_name(name, file);
-    int size = snprintf(text, sizeof text, "%" PRIu64 "\n%" PRIu64 "\n%s\n%s\n%s", what->inode, what->namespace,
-                        what->owner, what->proc, what->where);
+    size_t size = pj_format_entry(what, text);
     int fd = openat(directory, file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return pj_fail(err, errno, "open (name of a job)");
     }
-    ssize_t written = write(fd, text, (size_t)size);
+    ssize_t written = write(fd, text, size);
     int code = written < 0 ? errno : ENOSPC;
     close(fd);
-    if (written != size) {
+    if (written < 0 || (size_t)written != size) {
         unlinkat(directory, file, 0);
         return pj_fail(err, code, "write (name of a job)");
     }
@@ -154,7 +121,7 @@ static int write_entry(int directory, const char *name, const entry *what, pj_er
 
 /* Its leaf, if the job is one: the very directory of then, with members or with an owner who may get some. -1: no such
  * job; -2: a refused look. */
-static int open_leaf(const entry *what, pj_error *err) {
+static int open_leaf(const pj_entry *what, pj_error *err) {
     pj_dir dir;
     struct stat stat;
     int fd = open(what->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -190,7 +157,7 @@ static void tidy(int directory) {
     }
     const struct dirent *at;
     for (int looked = 0; looked < TIDIED_MOST && (at = readdir(list));) {
-        entry found;
+        pj_entry found;
         pj_error ignored;
         if (strncmp(at->d_name, "job.", 4) != 0) {
             continue;
@@ -211,8 +178,8 @@ static void tidy(int directory) {
 
 /* ---- what others call ---- */
 
-static int claim(int directory, const char *name, const entry *made, pj_error *err) {
-    entry former;
+static int claim(int directory, const char *name, const pj_entry *made, pj_error *err) {
+    pj_entry former;
     int known = read_entry(directory, name, &former, err);
     if (known < 0) {
         return -1;
@@ -226,7 +193,7 @@ static int claim(int directory, const char *name, const entry *made, pj_error *e
 }
 
 int pj_name_claim(const char *name, const pj_cgroup_job *job, pj_error *err) {
-    entry made = {.inode = job->inode, .namespace = job->namespace};
+    pj_entry made = {.inode = job->inode, .namespace = job->namespace};
     snprintf(made.owner, sizeof made.owner, "%s", job->root->name);
     if ((size_t)snprintf(made.proc, sizeof made.proc, "%s", job->proc) >= sizeof made.proc ||
         (size_t)snprintf(made.where, sizeof made.where, "%s/%s", job->root->where, job->path) >= sizeof made.where) {
@@ -242,7 +209,7 @@ int pj_name_claim(const char *name, const pj_cgroup_job *job, pj_error *err) {
     return result;
 }
 
-static int find(const entry *found, pj_cgroup_job *job, pj_error *err) {
+static int find(const pj_entry *found, pj_cgroup_job *job, pj_error *err) {
     uint64_t namespace;
     if (pj_cgroup_namespace(&namespace, err) < 0) {
         return -1;
@@ -266,7 +233,7 @@ static int find(const entry *found, pj_cgroup_job *job, pj_error *err) {
 }
 
 int pj_name_find(const char *name, pj_cgroup_job *job, pj_error *err) {
-    entry found;
+    pj_entry found;
     int directory = lock_directory(err);
     if (directory < 0) {
         return -1;
@@ -279,7 +246,7 @@ int pj_name_find(const char *name, pj_cgroup_job *job, pj_error *err) {
 
 void pj_name_drop(const char *name, const pj_cgroup_job *job, bool empty) {
     char file[160];
-    entry found;
+    pj_entry found;
     pj_error ignored;
     int directory = lock_directory(&ignored);
     if (directory < 0) {

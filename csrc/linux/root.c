@@ -18,38 +18,29 @@
 
 enum { SWEPT_MOST = 16, SWEEP_MS = 100 };
 
-/* ---- names: pyjob-<PID namespace>-<pid>-<start time>[.<another of this process>] ---- */
+/* ---- names ---- */
 
-static int pid_namespace(unsigned long *out, pj_error *err) {
+static int pid_namespace(uint64_t *out, pj_error *err) {
     struct stat stat_;
     if (stat("/proc/self/ns/pid", &stat_) < 0) {
         return pj_fail(err, errno, "stat /proc/self/ns/pid");
     }
-    *out = (unsigned long)stat_.st_ino;
+    *out = stat_.st_ino;
     return 0;
 }
 
-static bool is_root_name(const char *name) {
-    unsigned long namespace;
-    long long pid;
-    unsigned long long start;
-    return sscanf(name, "pyjob-%lu-%lld-%llu", &namespace, &pid, &start) == 3;
-}
-
 int pj_root_owner_lives(const char *name) {
-    unsigned long named, own;
-    long long pid;
-    unsigned long long start;
+    pj_root_name found;
+    uint64_t own;
     pj_stat stat;
     pj_error err;
-    if (sscanf(name, "pyjob-%lu-%lld-%llu", &named, &pid, &start) != 3 || pid_namespace(&own, &err) < 0 ||
-        named != own) {
+    if (!pj_parse_root_name(name, &found) || pid_namespace(&own, &err) < 0 || found.namespace != own) {
         return -1;
     }
-    if (pj_procfs_stat(pid, &stat, &err) < 0) {
+    if (pj_procfs_stat((pj_pid)found.pid, &stat, &err) < 0) {
         return err.code == ESRCH ? 0 : -1;
     }
-    return stat.start == start && !pj_stat_dead(&stat);
+    return stat.start == found.start && !pj_stat_dead(&stat);
 }
 
 typedef struct {
@@ -61,7 +52,8 @@ static int sweep_orphan(pj_dir *dir, unsigned depth, void *arg) {
     (void)depth;
     swept *all = arg;
     const char *name = pj_dir_name(dir);
-    if (!is_root_name(name) || pj_root_owner_lives(name) == 1) {
+    pj_root_name unused;
+    if (!pj_parse_root_name(name, &unused) || pj_root_owner_lives(name) == 1) {
         return 0;
     }
     int fd = pj_dir_open(dir, NULL, O_RDONLY | O_DIRECTORY);
@@ -114,18 +106,20 @@ static char *join(const char *directory, const char *name) {
 
 /* More than one root of this process: another interpreter's, or one of before an execve(). */
 static int make_directory(pj_root *root, pj_error *err) {
-    unsigned long namespace;
+    pj_root_name name = {.pid = (uint64_t)getpid()};
     pj_stat self;
-    if (pid_namespace(&namespace, err) < 0 || pj_procfs_stat(getpid(), &self, err) < 0) {
+    if (pid_namespace(&name.namespace, err) < 0 || pj_procfs_stat(getpid(), &self, err) < 0) {
         return -1;
     }
-    int size = snprintf(root->name, sizeof root->name, "pyjob-%lu-%ld-%llu", namespace, (long)getpid(),
-                        (unsigned long long)self.start);
-    for (unsigned another = 1; mkdirat(root->home, root->name, 0755) < 0; another++) {
-        if (errno != EEXIST || another > 1000) {
+    name.start = self.start;
+    for (;; name.another++) {
+        pj_format_root_name(&name, root->name);
+        if (mkdirat(root->home, root->name, 0755) == 0) {
+            break;
+        }
+        if (errno != EEXIST || name.another >= 1000) {
             return pj_fail(err, errno, "mkdir (cgroup)");
         }
-        snprintf(root->name + size, sizeof root->name - (size_t)size, ".%u", another);
     }
     root->fd = openat(root->home, root->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root->fd < 0 || fchmod(root->fd, S_ISUID | 0755) < 0) { /* whatever the umask says; stage.h */

@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "linux/cgroupfs.h"
+#include "linux/naming.h"
 
 enum { PJ_POOL = 8, PJ_RESERVE = 2 };
 
@@ -31,7 +32,7 @@ typedef struct {
     int home;                /* the group that the caller was in */
     int fd;                  /* `name` in it */
     int reserve[PJ_RESERVE]; /* closed where a kill finds no descriptor free, and opened again after */
-    char name[96];
+    char name[PJ_ROOT_NAME];
     char *path;         /* as /proc/PID/cgroup shows it */
     char *where;        /* in the file system */
     uint64_t namespace; /* in which `path` means something */

@@ -26,6 +26,8 @@ SOURCES = {
     "cgroup": ["linux/cgroupfs.c"],
     "wire": ["linux/protocol.c"],
     "number": ["linux/protocol.c"],
+    "naming": ["linux/naming.c"],
+    "event": [f"linux/{one}.c" for one in ("sweep", "stage", "procfs", "pidref")] + ["posix/clock.c", "core/pids.c"],
 }
 
 pytestmark = [
