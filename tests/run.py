@@ -43,7 +43,7 @@ AT_A_TIME = 2
 LANE_SECONDS = 45 * 60
 PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
 ON_WINDOWS = ("conformance", "acceptance", "windows", "leak")
-OTHER_PYTHONS = "3.10,3.12,3.13,3.14"
+OTHER_PYTHONS = "3.10,3.12,3.13,3.13t,3.14"
 ON_OTHER_PYTHONS = [
     *("windows/test_wheel.py", "windows/test_article.py", "conformance/test_run_anywhere.py"),
     *(f"conformance/test_{name}.py" for name in ("kill", "members", "names")),

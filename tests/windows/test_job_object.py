@@ -19,6 +19,7 @@ import ctypes
 from ctypes import wintypes
 
 import pyjob
+from helpers.leftovers import handles
 from helpers.procs import DEADLINE, Identity, eventually
 from helpers.tree import chain
 from pyjob import _native
@@ -60,7 +61,7 @@ def script(body: str, *arguments: str, **options: object) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
-# ---- names
+# ---- Names and handles on Windows
 
 
 def test_a_name_that_another_kind_of_object_has_is_in_use(name):
@@ -100,9 +101,6 @@ def test_the_members_go_with_the_owner_though_the_name_is_held_open(name, owners
             assert other.pids() == []
 
 
-# ---- handles
-
-
 def test_an_outsider_that_inherits_handles_keeps_nobody_alive(owners, tree):
     inside, outside = tree(chain("inside")), tree(chain("outside"))
     body = """
@@ -120,12 +118,6 @@ def test_an_outsider_that_inherits_handles_keeps_nobody_alive(owners, tree):
         inside.assert_dead(deadline=10)
         outside.assert_alive()
         outside.end()
-
-
-def handle_count() -> int:
-    count = wintypes.DWORD()
-    assert kernel32.GetProcessHandleCount(wintypes.HANDLE(kernel32.GetCurrentProcess()), ctypes.byref(count))
-    return count.value
 
 
 def is_free(name: str) -> bool:
@@ -150,11 +142,11 @@ def use_everything(name: str) -> None:
 
 def test_handles_stay_flat(name):
     use_everything(name)
-    before = handle_count()
+    before = handles()
     for _ in range(5):
         eventually(lambda: is_free(name))  # Wine keeps a name for as long as an ended member can be looked at
         use_everything(name)
-    assert handle_count() <= before + 2
+    assert handles() <= before + 2
 
 
 # ---- starting
