@@ -2,8 +2,8 @@
 
 Needs pyjob with its extra `bench` (`pip install '.[bench]'`) and a C compiler; measures the pyjob that is installed.
 Writes results.json, results.md and time.png/.svg into DIR; with --write-docs also docs/benchmarks.md and .svg of this
-checkout. About three quarters of an hour on a quiet machine of two cores; a minute with --quick, whose numbers are only
-a sign that it all works.
+checkout. About an hour on a quiet machine of two cores; a minute with --quick, whose numbers are only a sign that it
+all works.
 """
 
 from __future__ import annotations
@@ -87,6 +87,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--strangers", type=int, help="default: 5000")
     parser.add_argument("--only", action="append", choices=CASES, help="can be given more than once")
     parser.add_argument(
+        "--with", dest="earlier", type=Path, metavar="JSON", help="report what an earlier run has measured as well"
+    )
+    parser.add_argument(
         "--from", dest="source", type=Path, metavar="JSON", help="report these results; measure nothing"
     )
     parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
@@ -127,7 +130,7 @@ def measure(given: argparse.Namespace, folder: Path, save: Any) -> None:
         "start": lambda: cases.starting(plan, large=not given.quick),
         "import": lambda: cases.importing(plan),
     }
-    rows: list[cases.Row] = []
+    rows = [cases.Row(**one) for one in json.loads(given.earlier.read_text())["rows"]] if given.earlier else []
     chosen = given.only or [one for one in CASES if not (given.quick and one == "windows")]
     for name, step in steps.items():
         if name in chosen:
