@@ -2,14 +2,17 @@
 
 The platform is chosen here, by source list: no C file asks where it is compiled."""
 
+import gzip
 import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 
@@ -71,7 +74,7 @@ class Build(build_ext):
             ext.extra_compile_args = ["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-D_GNU_SOURCE"]
             ext.extra_compile_args += REPRODUCIBLE
         if platform() == "linux":
-            ext.extra_link_args = ["-Wl,-z,relro,-z,now"]
+            ext.extra_link_args = ["-Wl,-z,relro,-z,now", "-s"]
         super().build_extension(ext)
         if platform() == "linux":
             self.build_guard(Path(self.get_ext_fullpath(ext.name)).parent / "pyjob-guard")
@@ -103,6 +106,32 @@ class Build(build_ext):
         target.chmod(0o755)
 
 
+class Archive(sdist):
+    """setuptools takes times, owners and modes from the checkout: with SOURCE_DATE_EPOCH only the contents count."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is None or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+
+        def bare(info: tarfile.TarInfo) -> tarfile.TarInfo:
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            info.mtime = int(epoch)
+            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            return info
+
+        path = f"{base_name}.tar.gz"
+        with (
+            open(path, "wb") as file,
+            gzip.GzipFile("", "wb", 9, file, int(epoch)) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for one in [Path(base_dir), *sorted(Path(base_dir).rglob("*"))]:
+                archive.add(one, recursive=False, filter=bare)
+        return path
+
+
 native = Extension(
     "pyjob._native",
     sources(platform()),
@@ -117,6 +146,6 @@ if __name__ == "__main__":
     tag = f"cp{LIMITED_API >> 24}{LIMITED_API >> 16 & 0xFF}"
     setup(
         ext_modules=[native],
-        cmdclass={"build_ext": Build},
+        cmdclass={"build_ext": Build, "sdist": Archive},
         options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": tag}},
     )

@@ -1,12 +1,11 @@
 """Compiles the C sources with -Werror for every platform that a wheel is made for, by one cross compiler (zig).
 
-A compile check, not a test: what runs is tested on Linux, and on Windows under Wine. The binding is left out for
-Windows,
-whose pyconfig.h is not at hand here; tests/windows/bed.py compiles and runs it."""
+A compile check, not a test: what runs is tested on Linux, and on Windows under Wine. The guard is linked, too."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(CHECKOUT)]
+
+import setup  # noqa: E402 - it does nothing unless it is run
+
 CSRC = CHECKOUT / "csrc"
+ZIG = [sys.executable, "-m", "ziglang", "cc", "-target"]
 STRICT = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", f"-I{CSRC / 'py'}"]
 
 TARGETS = {
@@ -33,14 +37,9 @@ TARGETS = {
 
 def sources(platform: str) -> list[Path]:
     """As in setup.py, whose lists are by platform too."""
-    sys.path[:0] = [str(CHECKOUT)]
-    import setup
-
     chosen = [*setup.CORE, *setup.PLATFORMS[platform], *(f"py/{name}" for name in setup.BINDING)]
     if platform == "linux":
         chosen += setup.GUARD
-    if platform == "win":
-        chosen = [name for name in chosen if not name.startswith("py/")]
     return sorted({CSRC / name for name in chosen})
 
 
@@ -49,35 +48,46 @@ def compile_one(target: str, source: Path, folder: Path) -> str:
     guard = source.parent.name == "guard"
     flags = ["-D_GNU_SOURCE"] if "linux" in target else []
     if source.parent.name == "py":
-        flags += ["-DPy_LIMITED_API=0x030A0000", f"-I{sysconfig.get_path('include')}"]
+        include = folder / "windows" if "windows" in target else sysconfig.get_path("include")
+        flags += [f"-DPy_LIMITED_API=0x{setup.LIMITED_API:08x}", f"-I{include}"]
     if guard:
         flags += ["-ffreestanding", "-fno-stack-protector"]
     out = folder / f"{target}-{source.parent.name}-{source.stem}.o"
-    command = [
-        sys.executable,
-        "-m",
-        "ziglang",
-        "cc",
-        "-target",
-        target,
-        *STRICT,
-        *flags,
-        "-c",
-        str(source),
-        "-o",
-        str(out),
-    ]
+    command = [*ZIG, target, *STRICT, *flags, "-c", str(source), "-o", str(out)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     return "" if result.returncode == 0 else f"{target}: {source.relative_to(CHECKOUT)}\n{result.stderr}"
+
+
+def headers_for_windows(folder: Path) -> None:
+    """This machine's, but for pyconfig.h."""
+    shutil.copytree(sysconfig.get_path("include"), folder, ignore=shutil.ignore_patterns("pyconfig.h"))
+    shutil.copy(CHECKOUT / "tests/windows/shim/pyconfig.h", folder)
+
+
+def link_guard(target: str, folder: Path) -> str:
+    """ "" or what the linker said."""
+    place = folder / f"{target}-guard"
+    place.mkdir()
+    flags = [*setup.GUARD_FLAGS.split(), f"-I{CSRC}"]
+    objects = [f"{Path(file).stem}.o" for file in setup.GUARD]
+    commands = [[*flags, "-c", str(CSRC / file), "-o", out] for file, out in zip(setup.GUARD, objects, strict=True)]
+    for command in [*commands, [*setup.GUARD_LINK.split(), *objects, "-o", "pyjob-guard"]]:
+        result = subprocess.run([*ZIG, target, *command], capture_output=True, text=True, cwd=place)
+        if result.returncode:
+            return f"{target}: the guard\n{result.stderr}"
+    return ""
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
+        headers_for_windows(folder / "windows")
         todo = [(target, source) for target, platform in TARGETS.items() for source in sources(platform)]
         with ThreadPoolExecutor(2) as pool:
-            complaints = [one for one in pool.map(lambda pair: compile_one(*pair, folder), todo) if one]
+            said = [*pool.map(lambda pair: compile_one(*pair, folder), todo)]
+            said += pool.map(lambda target: link_guard(target, folder), [one for one in TARGETS if "linux" in one])
+    complaints = [one for one in said if one]
     for one in complaints:
         print(one)
     print(f"{len(todo)} compilations for {len(TARGETS)} targets, {len(complaints)} failed")

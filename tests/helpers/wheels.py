@@ -20,6 +20,14 @@ def call(*command: object, cwd: Path, **more: str) -> str:
     return done.stdout
 
 
+def build_sdist(folder: Path, out: Path) -> Path:
+    out.mkdir()
+    script = "import setuptools.build_meta as build, sys; build.build_sdist(sys.argv[1])"
+    call(sys.executable, "-c", script, out, cwd=folder)
+    (made,) = out.glob("*.tar.gz")
+    return made
+
+
 def build_wheel(folder: Path, out: Path) -> Path:
     call(
         sys.executable,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.wheels import build_wheel, call
+from helpers.wheels import build_sdist, build_wheel
 
 SOURCE = Path(os.environ.get("PYJOB_SOURCE", Path(__file__).resolve().parents[2]))
 
@@ -31,11 +31,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sdist(source, tmp_path_factory):
-    out = tmp_path_factory.mktemp("sdist")
-    script = "import setuptools.build_meta as build, sys; build.build_sdist(sys.argv[1])"
-    call(sys.executable, "-c", script, out, cwd=source)
-    (made,) = out.glob("*.tar.gz")
-    return made
+    return build_sdist(source, tmp_path_factory.mktemp("one") / "sdist")
 
 
 @pytest.fixture(scope="session")

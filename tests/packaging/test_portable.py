@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.native import run_apart
 from helpers.wheels import call
 
 pytestmark = [
@@ -81,3 +82,24 @@ def test_musl(build):
     assert libraries <= {"libc.so", f"libc.musl-{platform.machine()}.so.1"}
     assert not versions
     assert needed(lib / "pyjob" / "pyjob-guard") == (set(), set())
+
+
+C_TESTS = ["linux/test_procfs.c", "linux/test_cgroupfs.c", "linux/test_tree.c", "posix/test_group.c"]
+
+
+@pytest.mark.timeout(400)
+def test_the_core_runs_with_musl(source, tmp_path):
+    """The C tests that need no group of their own; to load the extension, an interpreter of musl is missing here."""
+    csrc, native = source / "csrc", source / "tests/native"
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl", "-std=c11", "-O1"]
+    zig += ["-D_GNU_SOURCE", *(f"-I{one}" for one in (csrc, native, native / "linux"))]
+    cache = {f"ZIG_{one}_CACHE_DIR": str(tmp_path / "cache") for one in ("GLOBAL", "LOCAL")}
+    core = [file for part in ("core", "posix", "linux") for file in sorted((csrc / part).glob("*.c"))]
+    for file in core:
+        call(*zig, "-c", file, "-o", tmp_path / f"{file.stem}.o", cwd=tmp_path, **cache)
+    for name in C_TESTS:
+        program = tmp_path / Path(name).stem
+        call(*zig, "-static", native / name, *sorted(tmp_path.glob("*.o")), "-o", program, cwd=tmp_path, **cache)
+        assert needed(program) == (set(), set())
+        done = run_apart(program)
+        assert done.returncode == 0, done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import stat
@@ -14,7 +15,7 @@ import zipfile
 
 import pytest
 
-from helpers.wheels import call
+from helpers.wheels import build_sdist, call
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about ELF files")
@@ -36,6 +37,34 @@ def test_the_sdist_builds_the_same_wheel(wheel, from_checkout):
         different = [name for name in one.namelist() if one.read(name) != other.read(name)]
         assert not different
     assert hashlib.sha256(wheel.read_bytes()).digest() == hashlib.sha256(from_checkout.read_bytes()).digest()
+
+
+def test_the_sdist_can_be_made_again(sdist, source, tmp_path):
+    """From files of another time, with other modes, that lie in another order."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in sorted(source.rglob("*"), reverse=True):
+        if path.is_file() and not {"build", "pyjob_native.egg-info"} & set(path.relative_to(source).parts):
+            target = copy / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+            target.chmod(0o700 if os.access(path, os.X_OK) else 0o600)
+    again = build_sdist(copy, tmp_path / "again")
+    assert again.name == sdist.name
+    assert again.read_bytes() == sdist.read_bytes()
+
+
+def test_the_floor_is_told_once(source):
+    """setup.py's LIMITED_API is what the macro and the tag are made of; what cannot ask it must agree."""
+    limit = int(re.search(r"^LIMITED_API = (0x\w+)", (source / "setup.py").read_text(), re.M)[1], 16)
+    major, minor = limit >> 24, limit >> 16 & 0xFF
+    project = (source / "pyproject.toml").read_text()
+    assert f'requires-python = ">={major}.{minor}"' in project
+    assert f'build = ["cp{major}{minor}-*"' in project
+    assert f'target-version = "py{major}{minor}"' in project
+    elsewhere = [*source.glob(".ci/*"), *source.glob("tests/**/*.py"), *source.glob("csrc/**/*.[ch]")]
+    copies = [str(one) for one in elsewhere if one.is_file() and re.search(r"0x030[A-Fa-f]0000", one.read_text())]
+    assert not copies
 
 
 def test_what_is_in_the_wheel(wheel):
@@ -92,6 +121,7 @@ def test_the_extension_needs_libc_alone(unzipped):
     assert {name.split(".")[0] for name in needed} <= {"libc", "libpthread", "ld-linux-x86-64", "ld-linux-aarch64"}
     assert "GNU_RELRO" in readelf(extension, "-l")
     assert "NOW" in readelf(extension, "-d")
+    assert not re.search(r"\.(debug|symtab)", readelf(extension, "-S")), "not stripped"
     assert re.search(r"GNU_STACK .* RW ", readelf(extension, "-l"))
     exported = [
         line.split()[-1]
