@@ -1,4 +1,5 @@
-"""Conformance tests once more: with an extension built with sanitizers, and each in several threads at once.
+"""Conformance tests once more: with an extension built with sanitizers, each in several threads at once, and on a debug
+build of CPython.
 
 Python itself is not sanitized: what is seen is what our C code does, and what it hands to the C library. Leaks are
 looked for in native/ and leak/, since CPython's own would drown ours. Whoever is started with the tests' environment
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,19 @@ def test_in_threads(name: str) -> None:
     done = run_apart("env", f"PYJOB_TEST_BACKENDS={name}", sys.executable, *conformance(TOGETHER, THREADS), seconds=800)
     assert done.returncode == 0, done.stdout
     assert_all_ran_in_threads(done.stdout)
+
+
+@pytest.mark.tool("python3-dbg")
+def test_debug_python() -> None:
+    """It checks what the extension does to reference counts, exceptions and the C API's rules; so does -X dev."""
+    env = [f"PYTHONPATH={sysconfig.get_path('platlib')}", "PYTHONDONTWRITEBYTECODE=1"]
+    ask = "import sys; sys.gettotalrefcount(); print(sys.version_info >= (3, 10))"
+    done = run_apart("env", *env, "python3-dbg", "-c", ask, seconds=60)
+    assert done.stdout.strip() == "True", done.stdout
+    done = run_apart("env", *env, "python3-dbg", "-X", "dev", *conformance(ALONE + TOGETHER), seconds=800)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed[1]) > 100, done.stdout
 
 
 CALLS = {

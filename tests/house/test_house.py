@@ -197,6 +197,43 @@ def test_python_h_only_in_the_binding():
     assert not bad, bad
 
 
+# Whom the files of a folder may include, beside themselves: the mechanism knows no binding, the core no platform.
+KNOWS = {
+    "core": set(),
+    "posix": {"core"},
+    "linux": {"core", "posix"},
+    "bsd": {"core", "posix"},
+    "darwin": {"core", "posix", "bsd"},
+    "freebsd": {"core", "posix", "bsd"},
+    "win": {"core"},
+    "guard": {"core", "posix", "linux"},
+    "py": {"core", "posix", "win"},
+}
+
+
+def test_layers_know_each_other_in_one_direction():
+    assert {one.relative_to(CSRC).parts[0] for one in C_FILES} == set(KNOWS)
+    bad = []
+    for one in C_FILES:
+        folder = one.relative_to(CSRC).parts[0]
+        for included in re.findall(r'^#include "(\w+)/', one.read_text(), re.M):
+            if included not in {folder} | KNOWS[folder]:
+                bad.append(f"{name(one)} includes {included}/")
+    assert not bad, bad
+
+
+TOP = {"pyproject.toml", "setup.py", "MANIFEST.in", "csrc", "pyjob", "tests", "docs"} | {
+    f"{word}.md" for word in ("README", "CHANGELOG", "CONTRIBUTING")
+}
+
+
+def test_the_top_level_is_fixed():
+    made = {"build", "dist", "pyjob_native.egg-info"}
+    found = {one.name for one in SOURCE.iterdir() if not one.name.startswith(".")} - made
+    assert found - TOP == {"LICENSE"}
+    assert TOP - found == set()
+
+
 def test_no_platform_ifdef_outside_its_folder():
     """Files are chosen in setup.py. Within linux/ a test for Linux would be as wrong: everything there is Linux."""
     bad = []
@@ -282,6 +319,17 @@ def test_every_public_name_is_tested():
 
     text = "".join(one.read_text() for one in (SOURCE / "tests").rglob("test_*.py"))
     assert not [one for one in pyjob.__all__ if not re.search(rf"\b{one}\b", text)]
+
+
+def test_every_section_on_security_has_its_tests():
+    sections = re.findall(r"^## (.+)$", (SOURCE / "docs" / "security.md").read_text(), re.M)
+    files = ("platform/linux/test_security.py", "windows/test_job_object.py")
+    text = "".join((SOURCE / "tests" / one).read_text() for one in files)
+    tested = {
+        head for head, part in re.findall(r"^# ---- (.+)\n((?:(?!# ----).*\n)*)", text, re.M) if "def test_" in part
+    }
+    assert len(sections) > 6
+    assert [one for one in sections if one not in tested] == []
 
 
 def test_the_tests_run_against_the_installed_wheel():
