@@ -122,6 +122,7 @@ class Archive(sdist):
             return info
 
         path = f"{base_name}.tar.gz"
+        self.mkpath(os.path.dirname(path))
         with (
             open(path, "wb") as file,
             gzip.GzipFile("", "wb", 9, file, int(epoch)) as packed,

@@ -16,7 +16,6 @@ enum {
     FEWEST = 3,     /* passes when there is no time: one to find, two to be sure */
     MOST = 100,     /* passes until we kill whom we hold, though others still appear (an unstoppable parent forks on) */
     TICK_MS = 20,   /* longer than a clock tick of /proc's start times */
-    BACK_OFF = 8,   /* times that we let a kill be, for somebody ran again, and stop once more */
     OPEN_FILES = 7, /* RLIMIT_NOFILE: <sys/resource.h> differs between libcs, the kernel's number does not */
 };
 
@@ -406,7 +405,7 @@ static int hunt_down(hunt *h, pj_deadline deadline, pj_pids *survivors, pj_error
         if (empty) {
             return h->lost;
         }
-        k.patient = wakes < BACK_OFF;
+        k.patient = wakes < (pj_now() < deadline ? MOST : FEWEST);
         if (kill_all(h, &k, err) < 0) {
             return -1;
         }

@@ -121,9 +121,10 @@ def test_in_threads(name: str) -> None:
 def test_debug_python() -> None:
     """It checks what the extension does to reference counts, exceptions and the C API's rules; so does -X dev."""
     env = [f"PYTHONPATH={sysconfig.get_path('platlib')}", "PYTHONDONTWRITEBYTECODE=1"]
-    ask = "import sys; sys.gettotalrefcount(); print(sys.version_info >= (3, 10))"
+    ask = "import sys; sys.gettotalrefcount(); print(*sys.version_info[:2])"
     done = run_apart("env", *env, "python3-dbg", "-c", ask, seconds=60)
-    assert done.stdout.strip() == "True", done.stdout
+    if done.stdout.split() != [str(one) for one in sys.version_info[:2]]:
+        pytest.skip(f"python3-dbg is another version: {done.stdout}")
     done = run_apart("env", *env, "python3-dbg", "-X", "dev", *conformance(ALONE + TOGETHER), seconds=800)
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)

@@ -222,6 +222,7 @@ while True:
     script = f"""
 import os, signal
 signal.alarm(60)
+open({str(folder / "waking")!r}, "w").close()
 try:
     while open("/proc/{(folder / "last").read_text()}/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
         pass
@@ -232,7 +233,8 @@ for _ in range(3):
 """
     waker = subprocess.Popen([sys.executable, "-S", "-c", script])
     try:
-        killed = pyjob.kill_tree(process.pid)
+        eventually((folder / "waking").exists)
+        killed = pyjob.kill_tree(process.pid, timeout=DEADLINE)
         assert len(killed) > 100
         assert waker.wait(DEADLINE) == 0
         assert living(folder) == []

@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.skipif(not LINUX, reason="strace is for Linux"),
     pytest.mark.root,  # to trace somebody else's child
     pytest.mark.tool("strace"),
-    pytest.mark.timeout(20000 if ALL else 600),
+    pytest.mark.timeout(20000 if ALL else 1200),
 ]
 
 # What csrc/{core,posix,linux,guard,py} calls and the kernel can refuse, with what.

@@ -511,7 +511,9 @@ def main() -> int:
     parser.add_argument("--required", action="store_true", help="fail, not skip, when this machine lacks something")
     parser.add_argument("--python", default=BUILT_WITH, metavar="X.Y,…", help=f"versions (default: {BUILT_WITH})")
     parser.add_argument("--cache", type=Path, help="where downloads and layouts are kept (default: the user's cache)")
-    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="for one python.exe (default: 900)")
+    parser.add_argument(
+        "--limit", type=float, default=1500, metavar="SECONDS", help="for one python.exe (default: 1500)"
+    )
     parser.add_argument("what", choices=["pytest", "exec", "build"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()

@@ -164,7 +164,7 @@ class Run:
                 self.try_("close other", other.close)
             self.try_("close", job.close)
             if program is not None:
-                program.wait(5)
+                self.try_("Popen.wait", lambda: program.wait(5))
 
     def finish(self) -> list[str]:
         """Without faults: what could not be closed is closed now, and whoever is left then is told."""
@@ -177,12 +177,13 @@ class Run:
         return problems
 
 
-def trial(call: str, number: int, error: int, stranger: subprocess.Popen[bytes]) -> list[str]:
+def trial(call: str, number: int, error: int, stranger: subprocess.Popen[bytes]) -> tuple[list[str], int]:
+    """What went wrong, and how many steps told a refusal."""
     run = Run()
     ask(call, number, error)
     getattr(run, PART)()
     if ask() < number:
-        return []  # the scenario took another way: nothing was refused
+        run.errors.clear()  # the scenario took another way: nothing was refused
     problems = run.finish()
     for step, one in run.errors[:1]:
         if not names(one, call) and not isinstance(one, (pyjob.SurvivorsError, subprocess.TimeoutExpired)):
@@ -201,7 +202,7 @@ def trial(call: str, number: int, error: int, stranger: subprocess.Popen[bytes])
         problems.append("a stranger is dead")
     if pyjob.run([SLEEPER, "0"]).returncode != 0:
         problems.append("the next use fails")
-    return problems
+    return problems, len(run.errors)
 
 
 def main() -> None:
@@ -221,11 +222,11 @@ def main() -> None:
                     print(json.dumps({"call": call, "number": number, "error": error}), flush=True)
                     gc.collect()
                     before = handles()
-                    problems = trial(call, number, error, stranger)
+                    problems, told = trial(call, number, error, stranger)
                     gc.collect()
                     if (after := handles()) > before:
                         problems.append(f"{after - before} handles are left")
-                    print(json.dumps({"problems": problems}), flush=True)
+                    print(json.dumps({"problems": problems, "told": told}), flush=True)
     finally:
         stranger.kill()
         stranger.wait()
