@@ -331,12 +331,23 @@ def stop(backend: str) -> None:
     reap_all()
 
 
+def wake(stopped: list[Any]) -> None:
+    """Who left its process group in the moment of its SIGSTOP is in no job: nobody else would ever wake it."""
+    for member in stopped:
+        with gone:
+            member.send_signal(signal.SIGCONT)
+
+
 @function
 def send_signal(backend: str) -> None:
+    stopped: list[Any] = []
     with populated(backend, may_enter(backend)) as job:
         for sig in random.choices([signal.SIGUSR1, signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM], k=3):
+            if sig == signal.SIGSTOP:
+                stopped += job.members()
             job.send_signal(sig)
         job.send_signal(signal.SIGCONT)
+    wake(stopped)
     reap_all()
 
 
@@ -351,9 +362,7 @@ def members_act(backend: str) -> None:
                     assert member.pid not in (1, os.getpid())
                     if sig == signal.SIGSTOP:
                         stopped.append(member)
-    for member in stopped:  # who left its group in that moment is in no job: nobody else would ever wake it
-        with gone:
-            member.send_signal(signal.SIGCONT)
+    wake(stopped)
 
 
 @function
