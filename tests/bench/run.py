@@ -131,6 +131,8 @@ def measure(given: argparse.Namespace, folder: Path, save: Any) -> None:
         "import": lambda: cases.importing(plan),
     }
     rows = [cases.Row(**one) for one in json.loads(given.earlier.read_text())["rows"]] if given.earlier else []
+    if rows:
+        notes.append(f"by an earlier run: {', '.join(sorted({row.case for row in rows}))}")
     chosen = given.only or [one for one in CASES if not (given.quick and one == "windows")]
     for name, step in steps.items():
         if name in chosen:
