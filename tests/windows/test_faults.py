@@ -1,7 +1,11 @@
 """Each call to Windows that our C code makes fails once, at each of the first places where it makes it.
 
 What must hold: no crash, no hang; an error that names the call; no stranger touched; whoever was started is gone with
-the job; no handle left; and the next use works. (On Linux: fault/test_faults.py, by strace.)"""
+the job; no handle left; and the next use works. (On Linux: fault/test_faults.py, by strace.)
+
+    PYJOB_FAULTS=1 python3 tests/windows/bed.py pytest windows/test_faults.py
+
+Only where it is asked for: with so many starts and ends of jobs Wine 8's server exits in one run of a few."""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.skipif("PYJOB_FAULTS" not in os.environ, reason="Wine 8's server may not survive it; PYJOB_FAULTS=1")
 @pytest.mark.parametrize("part", ["whole", "single", "moves", "named"])
 def test_each_call_may_fail(part):
     folder = Path(os.environ["PYJOB_FAULTY"])
