@@ -24,7 +24,12 @@ CROWD = node("top", chain("a", "b", "c"), node("deaf", ignore=True), node("sessi
 def living(folder):
     """Who lives and has this folder in its arguments (Linux; elsewhere nobody)."""
     everybody = processes() if LINUX else ()
-    return [str(one) for one in everybody if str(folder) in " ".join(one.argv()) and one.state not in "ZX"]
+    return [one for one in everybody if str(folder) in " ".join(one.argv()) and one.state not in "ZX"]
+
+
+def end_living(folder):
+    for one in living(folder):
+        Identity.of(one.pid).end()
 
 
 def stopped(pids):
@@ -185,9 +190,8 @@ time.sleep(60)
         waker.kill()
         waker.wait(DEADLINE)
         process.wait(DEADLINE)
-        left = [one for one in processes() if str(folder) in " ".join(one.argv()) and one.state not in "ZX"]
-        for one in left:
-            Identity.of(one.pid).end()
+        left = living(folder)
+        end_living(folder)
     assert told or not left
 
 
@@ -243,9 +247,7 @@ for _ in range(3):
         waker.wait(DEADLINE)
         process.kill()
         process.wait(DEADLINE)
-        for one in processes():
-            if str(folder) in " ".join(one.argv()) and one.state not in "ZX":
-                Identity.of(one.pid).end()
+        end_living(folder)
 
 
 @pytest.mark.skipif(not LINUX, reason="a subreaper keeps the storm connected")

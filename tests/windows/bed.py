@@ -251,8 +251,8 @@ def compile_extension(home: Path, tools: Toolchain, extension: Path, sources: li
     stamp = extension.with_suffix(".state")
     if not stamp.exists() or stamp.read_text() != state:
         folders = [f"-I{folder}" for folder in (home / "include", CHECKOUT / "csrc", CHECKOUT / "csrc/py")]
-        limited = any("Py_LIMITED_API" in str(flag) for flag in flags)
-        library = "python3" if limited else next(home.glob("python3?*.dll")).stem
+        stable = any("Py_LIMITED_API" in str(flag) for flag in flags)
+        library = "python3" if stable else next(home.glob("python3?*.dll")).stem
         inputs = [*(CHECKOUT / file for file in sources), f"-L{home / 'libs'}", f"-l{library}", "-lntdll", "-ladvapi32"]
         tools.link(extension, "-shared", *STRICT, *flags, *folders, *inputs)
         stamp.write_text(state)
@@ -356,7 +356,7 @@ class Bed:
             version = self.version if is_free_threaded(self.version) else BUILT_WITH
             wheel = make_wheel(self.lay_out(version), self.tools, self.folder, version)
             install(wheel, self.lay_out(self.version))
-            if self.version == BUILT_WITH:
+            if self.version == BUILT_WITH and "PYJOB_FAULTS" in os.environ:
                 make_faulty(self.home, self.tools, self.folder / "faulty")
                 self.environment["PYJOB_FAULTY"] = windows(self.folder / "faulty")
             if not (self.folder / "prefix/system.reg").exists():
