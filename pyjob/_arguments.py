@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    Argument = str | bytes | os.PathLike[Any]
+    from ._signatures import Path
 
 
 class Request:
     """What `subprocess.Popen.__init__` asks of `_execute_child`."""
 
     args: Any
-    executable: Argument | None
+    executable: Path | None
     preexec_fn: Callable[[], Any] | None
     close_fds: bool
     pass_fds: Any
-    cwd: Argument | None
+    cwd: Path | None
     env: Mapping[Any, Any] | None
     startupinfo: Any
     creationflags: int

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import IO, Any
 
-    from ._arguments import Argument
+    from ._signatures import Path
     from .popen import Popen
 
 assert sys.platform != "win32"
@@ -166,7 +166,7 @@ def _base_execute(process: Popen[Any], request: Request, preexec_fn: Callable[[]
     )
 
 
-def _command(args: Any, executable: Argument | None, shell: bool) -> tuple[list[Any], Any]:
+def _command(args: Any, executable: Path | None, shell: bool) -> tuple[list[Any], Any]:
     """The argument list, and what is to be executed."""
     if isinstance(args, os.PathLike) and shell:
         raise TypeError("path-like args is not allowed when shell is true")
@@ -176,7 +176,7 @@ def _command(args: Any, executable: Argument | None, shell: bool) -> tuple[list[
     return words, words[0] if executable is None else executable
 
 
-def _spec(request: Request, args: list[Any], executable: Argument) -> tuple[Any, ...]:
+def _spec(request: Request, args: list[Any], executable: Path) -> tuple[Any, ...]:
     """The arguments of the native start, converted in the order in which `subprocess` would refuse them."""
     env = None if request.env is None else _environment(request.env)
     program = os.fsencode(executable)
@@ -259,7 +259,7 @@ def as_stock(error: OSError) -> OSError:
     return plain
 
 
-def _refusal(code: int, stage: str, executable: Argument, cwd: Argument | None) -> OSError:
+def _refusal(code: int, stage: str, executable: Path, cwd: Path | None) -> OSError:
     """Why the child could not become the program; the attribute `call` names what was refused."""
     error = _stock_refusal(code, stage, executable, cwd)
     if stage:
@@ -267,9 +267,9 @@ def _refusal(code: int, stage: str, executable: Argument, cwd: Argument | None) 
     return error
 
 
-def _stock_refusal(code: int, stage: str, executable: Argument, cwd: Argument | None) -> OSError:
+def _stock_refusal(code: int, stage: str, executable: Path, cwd: Path | None) -> OSError:
     if stage == "exec":
-        culprit: Argument | None = executable
+        culprit: Path | None = executable
     else:
         culprit = cwd if stage == "chdir" or not _BLAMES_STEP else None
     if culprit is None and _BLAMES_STEP:

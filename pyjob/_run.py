@@ -20,9 +20,9 @@ else:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn, TypeVar
+    from typing import Any, NoReturn
 
-    T = TypeVar("T")
+    from ._signatures import T
 else:
     T = bytes  # only for subscripts; to import typing would double the time of the import
 

@@ -8,13 +8,11 @@ for binary mode, and one for what only the run will tell.
 # fmt: off
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar, overload
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from typing import IO, TypeAlias
-
     from _typeshed import ReadableBuffer
     from typing_extensions import Unpack
 
@@ -22,13 +20,21 @@ if TYPE_CHECKING:
     from .job import Job as _Job
     from .popen import Popen
 
-    Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Command: TypeAlias = Path | Sequence[Path]
-    Environment: TypeAlias = Mapping[str, Path] | Mapping[bytes, Path]
-    File: TypeAlias = int | IO[Any] | None
-    Input: TypeAlias = ReadableBuffer | str
-
 __all__ = ["Starts", "call", "check_call", "check_output", "run"]
+
+T = TypeVar("T")
+Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Command: TypeAlias = Path | Sequence[Path]
+Environment: TypeAlias = Mapping[str, Path] | Mapping[bytes, Path]
+File: TypeAlias = int | IO[Any] | None
+
+
+class HasPid(Protocol):
+    @property
+    def pid(self) -> int | None: ...
+
+
+ProcessLike: TypeAlias = SupportsIndex | HasPid
 
 
 class Options(TypedDict, total=False):
@@ -129,7 +135,7 @@ class Starts:
     @overload
     def run(
         self, args: Command, *, universal_newlines: bool | None = None, text: bool | None = None,
-        encoding: str | None = None, errors: str | None = None, input: Input | None = None,
+        encoding: str | None = None, errors: str | None = None, input: ReadableBuffer | str | None = None,
         capture_output: bool = False, check: bool = False, timeout: float | None = None, linger: float | None = None,
         **options: Unpack[Options],
     ) -> CompletedProcess[Any]: ...
@@ -205,7 +211,7 @@ def run(
     startupinfo: Any = None, creationflags: int = 0, restore_signals: bool = True, start_new_session: bool = False,
     pass_fds: Collection[int] = (), *, text: bool | None = None, encoding: str | None = None, errors: str | None = None,
     user: str | int | None = None, group: str | int | None = None, extra_groups: Iterable[str | int] | None = None,
-    umask: int = -1, pipesize: int = -1, process_group: int | None = None, input: Input | None = None,
+    umask: int = -1, pipesize: int = -1, process_group: int | None = None, input: ReadableBuffer | str | None = None,
     capture_output: bool = False, check: bool = False, timeout: float | None = None, linger: float | None = None,
     job: _Job | None = None, backend: str | None = None, require: Iterable[str] = (), kill_on_close: bool | None = None,
 ) -> CompletedProcess[Any]: ...
@@ -281,7 +287,7 @@ def check_output(
     creationflags: int = 0, restore_signals: bool = True, start_new_session: bool = False,
     pass_fds: Collection[int] = (), *, text: bool | None = None, encoding: str | None = None, errors: str | None = None,
     user: str | int | None = None, group: str | int | None = None, extra_groups: Iterable[str | int] | None = None,
-    umask: int = -1, pipesize: int = -1, process_group: int | None = None, input: Input | None = None,
+    umask: int = -1, pipesize: int = -1, process_group: int | None = None, input: ReadableBuffer | str | None = None,
     timeout: float | None = None, linger: float | None = None, job: _Job | None = None, backend: str | None = None,
     require: Iterable[str] = (), kill_on_close: bool | None = None,
 ) -> Any: ...

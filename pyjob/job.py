@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ._signatures import ProcessLike
     from ._signatures import Starts as _Starts
     from .guarantees import Guarantees
-    from .process import ProcessHandle, ProcessLike
+    from .process import ProcessHandle
 
 else:
     _Starts = object

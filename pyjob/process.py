@@ -12,13 +12,9 @@ from .errors import SurvivorsError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import NoReturn, Protocol, SupportsIndex
+    from typing import NoReturn
 
-    class HasPid(Protocol):
-        @property
-        def pid(self) -> int | None: ...
-
-    ProcessLike = SupportsIndex | HasPid
+    from ._signatures import ProcessLike
 
 __all__ = ["ProcessHandle", "children", "kill_tree"]
 

@@ -24,7 +24,9 @@ pytest.importorskip("pyright", reason="needs pyright")
 needs_source = pytest.mark.skipif(not (SOURCE / "pyjob").is_dir(), reason="no sources here (PYJOB_SOURCE)")
 
 
-STUBTEST = "[mypy]\nimplicit_reexport = false\n"  # else names that checkers alone import count as the module's own
+# Names that only checkers import are not the module's own; and the other platform's half cannot be imported here.
+OTHER = "_posix" if sys.platform == "win32" else "_windows"
+STUBTEST = f"[mypy]\nimplicit_reexport = false\nexclude = pyjob/{OTHER}\\.py$\n"
 
 
 def check(folder, module, *arguments):
@@ -97,31 +99,13 @@ def test_every_public_symbol_has_a_type(tmp_path):
     assert report["exportedSymbolCounts"]["withKnownType"] > 100
 
 
-def told_for_good_reason() -> set[str]:
-    """What only checkers define is not there at run time, so that an import costs no import of typing; and a module for
-    the other platform cannot be imported."""
-    found = set()
-    for path in Path(pyjob.__file__).parent.glob("*.py"):
-        for block in ast.parse(path.read_text()).body:
-            if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
-                made = {ast.unparse(one.targets[0]) for one in block.body if isinstance(one, ast.Assign)}
-                made |= {ast.unparse(one.target) for one in block.body if isinstance(one, ast.AnnAssign)}
-                made |= {one.name for one in block.body if isinstance(one, ast.ClassDef)}
-                has_other = {ast.unparse(one.targets[0]) for one in block.orelse if isinstance(one, ast.Assign)}
-                found |= {f"pyjob.{path.stem}.{name} is not present at runtime" for name in made - has_other}
-                found |= {f"pyjob.{path.stem}.{name} is not a TypeVar" for name in made & has_other}
-    other = "_posix" if sys.platform == "win32" else "_windows"
-    return found | {f"pyjob.{other} failed to import"}
-
-
 def test_stubs_against_what_runs(tmp_path):
     """The extension's stub; and the overloads, which are not what is executed: they are taken as the stub of it."""
     (tmp_path / "mypy.ini").write_text(STUBTEST)
     done = check(tmp_path, "mypy.stubtest", "--mypy-config-file", "mypy.ini", "pyjob")
-    told = set(re.findall(r"^error: (pyjob\.\S+ (?:failed to import|[^\n,]+))", done.stdout, re.M))
-    told = {re.sub(r"(failed to import).*", r"\1", one) for one in told}
-    assert "(checked " in done.stdout, done.stdout + done.stderr
-    assert told == told_for_good_reason(), done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    looked_at = int(re.search(r"no issues found in (\d+) modules", done.stdout)[1])
+    assert looked_at >= len(list(Path(pyjob.__file__).parent.glob("*.py")))  # the extension in place of OTHER
 
 
 OF_RUN = {"input", "capture_output", "check", "timeout", "linger"}
