@@ -1,6 +1,7 @@
 """Uses pyjob from end to end, over and over, with an extension whose calls to Windows can be told to fail.
 
-`refusals.py PART SLEEPER` prints a line of JSON before each trial, and one after it. The seam is shim/faults.h."""
+`refusals.py PART SLEEPER JOURNAL` prints a line of JSON before each trial, and one after it. What stands in the journal
+is not tried again. The seam is shim/faults.h."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from pyjob import _native
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 from helpers.leftovers import handles  # noqa: E402 - Wine has no GetProcessHandleCount()
 
-PART, SLEEPER = sys.argv[1:]
+PART, SLEEPER = sys.argv[1:3]
+JOURNAL = Path(sys.argv[3])
 ACCESS_DENIED, NOT_ENOUGH_MEMORY, NO_SYSTEM_RESOURCES = 5, 8, 1450
 ERRORS = {
     "AssignProcessToJobObject": (ACCESS_DENIED, NO_SYSTEM_RESOURCES),
@@ -206,6 +208,8 @@ def trial(call: str, number: int, error: int, stranger: subprocess.Popen[bytes])
 
 
 def main() -> None:
+    lines = JOURNAL.read_text().splitlines() if JOURNAL.exists() else []
+    tried = dict(zip(lines[::2], lines[1::2], strict=False))  # the last may be cut
     stranger = subprocess.Popen([SLEEPER, "600"])
     try:
         for _ in range(2):  # imports what is imported late
@@ -219,14 +223,19 @@ def main() -> None:
             times = ask()
             for number in range(1, min(times, MOST) + 1):
                 for error in errors:
-                    print(json.dumps({"call": call, "number": number, "error": error}), flush=True)
-                    gc.collect()
-                    before = handles()
-                    problems, told = trial(call, number, error, stranger)
-                    gc.collect()
-                    if (after := handles()) > before:
-                        problems.append(f"{after - before} handles are left")
-                    print(json.dumps({"problems": problems, "told": told}), flush=True)
+                    fault = json.dumps({"call": call, "number": number, "error": error})
+                    print(fault, flush=True)
+                    if fault not in tried:
+                        gc.collect()
+                        before = handles()
+                        problems, told = trial(call, number, error, stranger)
+                        gc.collect()
+                        if (after := handles()) > before:
+                            problems.append(f"{after - before} handles are left")
+                        tried[fault] = json.dumps({"problems": problems, "told": told})
+                        with JOURNAL.open("a") as journal:
+                            print(fault, tried[fault], sep="\n", file=journal)
+                    print(tried[fault], flush=True)
     finally:
         stranger.kill()
         stranger.wait()
