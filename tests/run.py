@@ -42,14 +42,13 @@ CI = bool(os.environ.get("CI"))
 AT_A_TIME = 2
 LANE_SECONDS = 45 * 60
 PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
-ON_WINDOWS = ("conformance", "acceptance", "windows", "leak")
 OTHER_PYTHONS = "3.10,3.12,3.13,3.13t,3.14"
 ON_OTHER_PYTHONS = [
     *("windows/test_wheel.py", "windows/test_article.py", "conformance/test_run_anywhere.py"),
     *(f"conformance/test_{name}.py" for name in ("kill", "members", "names")),
     *(f"conformance/test_cli.py::test_{name}" for name in ("backends", "demo")),
 ]
-NOT_HERE = ("windows", "bench", "helpers")  # has a lane or a command of its own
+OF_ONE_SYSTEM = {"platform": LINUX, "windows": os.name == "nt"}  # folders, and whether they are for this one
 
 
 @dataclass
@@ -185,7 +184,8 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
     options = [one for one in arguments if one not in chosen]
     options = ["-p", "no:cacheprovider", "-q", "-raR", "--color=no", *(["--reruns", "1"] if CI else []), *options]
     here = sorted(one.name for one in (CHECKOUT / "tests").iterdir() if one.is_dir() and any(one.rglob("test_*.py")))
-    everything = [one for one in here if one not in NOT_HERE]
+    on_windows = [one for one in here if one != "platform"]
+    everything = [one for one in here if OF_ONE_SYSTEM.get(one, True)]
     everywhere = [one for one in PER_BACKEND if one in everything]
     pytest = [str(python), "-m", "pytest", *options]
 
@@ -248,9 +248,9 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
     if bed.exists() and os.name != "nt":
         start = [str(python), str(bed), *(["--required"] if STRICT else [])]
         under_wine = ["pytest", *options[2:]]
-        paths = [one for one in chosen if one.startswith(ON_WINDOWS)]
+        paths = [one for one in chosen if not one.startswith("platform")]
         if paths or not chosen:
-            found.insert(1, Lane("windows", [*start, *under_wine, *(paths or ON_WINDOWS)]))
+            found.insert(1, Lane("windows", [*start, *under_wine, *(paths or on_windows)]))
         if not chosen:
             others = [*start, "--python", OTHER_PYTHONS, *under_wine, *ON_OTHER_PYTHONS]
             found.append(Lane("windows pythons", others))  # last: it shares a Wine prefix with that lane

@@ -1,4 +1,4 @@
-"""Conformance tests once more: with an extension built with sanitizers, each in several threads at once, and on a debug
+"""Tests once more: with an extension or a guard built with sanitizers, each in several threads at once, and on a debug
 build of CPython.
 
 Python itself is not sanitized: what is seen is what our C code does, and what it hands to the C library. Leaks are
@@ -11,16 +11,19 @@ left behind; so only those modules are taken whose tests share nothing by way of
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import pyjob
 from helpers.leftovers import LINUX
-from helpers.native import NATIVE, Library, run_apart
+from helpers.native import NATIVE, SOURCE, Library, run_apart
 from helpers.under_test import Backend
 
 pytestmark = [
@@ -115,6 +118,27 @@ def test_in_threads(name: str) -> None:
     done = run_apart("env", f"PYJOB_TEST_BACKENDS={name}", sys.executable, *conformance(TOGETHER, THREADS), seconds=800)
     assert done.returncode == 0, done.stdout
     assert_all_ran_in_threads(done.stdout)
+
+
+def test_the_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a C library there is no sanitizer's run time: what is undefined traps, and a dead guard is noticed."""
+    monkeypatch.syspath_prepend(SOURCE)
+    monkeypatch.setenv("PYJOB_GUARD_CC", "cc -fsanitize=undefined -fsanitize-undefined-trap-on-error")
+    from setup import Build
+
+    package = tmp_path / "path" / "pyjob"
+    shutil.copytree(Path(pyjob.__file__).parent, package)
+    guard = package / "pyjob-guard"
+    traps = guard.read_bytes().count(b"\x0f\x0b")
+    Build.build_guard(SimpleNamespace(build_temp=tmp_path), guard)
+    assert guard.read_bytes().count(b"\x0f\x0b") > traps + 50 or sysconfig.get_platform() != "linux-x86_64"
+    files = [HERE.parent / "platform/linux" / f"test_{one}.py" for one in ("guard", "reaper")]
+    # It is larger then; and a test's folder is closed to the other user of some tests.
+    options = ["-p", "no:cacheprovider", "--color=no", "-k", "not resident and not hidepid"]
+    env = ["env", f"PYTHONPATH={package.parent}"]
+    done = run_apart(*env, sys.executable, "-m", "pytest", *options, *files, seconds=800)
+    assert done.returncode == 0, done.stdout
+    assert f"pyjob from {package}" in done.stdout
 
 
 @pytest.mark.tool("python3-dbg")

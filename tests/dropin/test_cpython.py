@@ -20,7 +20,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(900)
 
-VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 OWN = "{}.{}".format(*sys.version_info[:2])
 INSIDE = Path(__file__).with_name("inside.py")
 
