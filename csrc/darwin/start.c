@@ -70,27 +70,27 @@ pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
     return pid;
 }
 
-static void mark(int fd, int first, const int *keep, size_t count) {
+static void close_unless(int fd, int first, const int *keep, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (keep[i] == fd) {
             return;
         }
     }
     if (fd >= first) {
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        close(fd);
     }
 }
 
-void pj_child_close_on_exec(int first, const int *keep, size_t count) {
+void pj_child_close(int first, const int *keep, size_t count) {
     struct proc_fdinfo open[1024];
     int size = proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, open, sizeof open);
     if (size > 0 && size < (int)sizeof open) {
         for (int i = 0; i < size / (int)sizeof *open; i++) {
-            mark(open[i].proc_fd, first, keep, count);
+            close_unless(open[i].proc_fd, first, keep, count);
         }
         return;
     }
     for (int fd = first, end = getdtablesize(); fd < end; fd++) {
-        mark(fd, first, keep, count);
+        close_unless(fd, first, keep, count);
     }
 }

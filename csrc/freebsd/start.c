@@ -26,7 +26,7 @@ pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
 }
 
 /* Closed at once: the child has a table of its own, and nothing in it is needed before the exec. close_range(2) */
-void pj_child_close_on_exec(int first, const int *keep, size_t count) {
+void pj_child_close(int first, const int *keep, size_t count) {
     unsigned from = (unsigned)first;
     for (size_t i = 0; i < count; i++) {
         unsigned fd = (unsigned)keep[i];

@@ -238,9 +238,7 @@ static int create(const pj_create *how, pj_job **out, pj_error *err) {
         if (!removed || tries > 0) {
             break;
         }
-        if (how->platform->root) {
-            pj_root_forget(how->platform);
-        }
+        pj_root_forget(how->platform);
     }
     pthread_mutex_unlock(&how->platform->lock);
     return result;

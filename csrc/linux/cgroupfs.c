@@ -10,6 +10,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "linux/pidref.h"
+
 enum { CGROUP2_MAGIC = 0x63677270 }; /* statfs(2) */
 
 /* ---- parsers ---- */
@@ -198,7 +200,7 @@ int pj_cgroup_of(pj_pid pid, char path[PJ_CGROUP_PATH], pj_error *err) {
 
 static int open_group(const char *name, pj_error *err) {
     struct statfs system;
-    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = pj_above_standard(open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0) {
         return pj_fail(err, errno, "open (cgroup)");
     }

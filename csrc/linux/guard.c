@@ -182,6 +182,7 @@ static int take_result(start *s, pj_process *guard, pj_error *err) {
                                    : pj_fail(err, s->exec_errno, "execve (pyjob-guard)");
     }
     pj_stat stat = {0};
+    s->pidfd = pj_above_standard(s->pidfd);
     if (s->pidfd < 0 && pj_procfs_stat(s->guard, &stat, err) < 0) {
         return -1;
     }

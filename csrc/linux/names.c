@@ -124,7 +124,7 @@ static int write_entry(int directory, const char *name, const pj_entry *what, pj
 static int open_leaf(const pj_entry *what, pj_error *err) {
     pj_dir dir;
     struct stat stat;
-    int fd = open(what->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = pj_above_standard(open(what->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0) {
         if (errno == ENOENT) {
             return -1;

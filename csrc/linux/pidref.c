@@ -1,6 +1,7 @@
 #include "linux/pidref.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -34,6 +35,17 @@ int pj_pidfd_open(pj_pid pid, pj_error *err) {
     bool thread = code == EINVAL || code == ENOENT; /* older and newer kernels, of a thread that leads no process */
     pj_fail(err, thread ? ESRCH : code, "pidfd_open");
     return -2;
+}
+
+int pj_above_standard(int fd) {
+    if (fd < 0 || fd > STDERR_FILENO) {
+        return fd;
+    }
+    int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int code = errno;
+    close(fd);
+    errno = code;
+    return higher;
 }
 
 bool pj_pidfd_ask(const pj_process *process, unsigned what, pj_pidfd_info *out) {

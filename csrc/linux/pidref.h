@@ -12,6 +12,10 @@
  * thread. */
 int pj_pidfd_open(pj_pid pid, pj_error *err);
 
+/* For what is kept: descriptors 0 to 2 are the caller's to fill, though they may be closed now. It takes the place of
+ * `fd`, which is closed. -1 is passed on; or with errno. */
+int pj_above_standard(int fd);
+
 /* struct pidfd_info of linux/pidfd.h: 6.13, and exit_code since 6.15. */
 typedef struct {
     uint64_t mask, cgroup;

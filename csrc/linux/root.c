@@ -121,7 +121,7 @@ static int make_directory(pj_root *root, pj_error *err) {
             return pj_fail(err, errno, "mkdir (cgroup)");
         }
     }
-    root->fd = openat(root->home, root->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    root->fd = pj_above_standard(openat(root->home, root->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (root->fd < 0 || fchmod(root->fd, S_ISUID | 0755) < 0) { /* whatever the umask says; stage.h */
         return pj_fail(err, errno, root->fd < 0 ? "open (cgroup)" : "fchmod (cgroup)");
     }
@@ -152,6 +152,10 @@ static int fill(pj_root *root, pj_error *err) {
 }
 
 int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err) {
+    if (platform->root && platform->root->user != geteuid()) { /* whose leaves another user may not enter */
+        pj_root_retire(platform, platform->root);
+        pj_root_forget(platform);
+    }
     if (!platform->root) {
         pj_root *root = calloc(1, sizeof *root);
         if (!root) {
@@ -159,6 +163,7 @@ int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err) {
         }
         atomic_init(&root->refs, 1);
         root->owner = getpid();
+        root->user = geteuid();
         root->home = root->fd = root->reserve[0] = root->reserve[1] = -1;
         if (fill(root, err) < 0) {
             if (root->fd >= 0) {
@@ -198,8 +203,10 @@ void pj_root_spend(pj_root *root) {
 }
 
 void pj_root_forget(pj_platform *platform) {
-    pj_root_unref(platform->root);
-    platform->root = NULL;
+    if (platform->root) {
+        pj_root_unref(platform->root);
+        platform->root = NULL;
+    }
 }
 
 /* ---- empty leaves ---- */

@@ -29,6 +29,7 @@ typedef struct {
 typedef struct {
     atomic_uint refs;
     pid_t owner;             /* whose it is: a forked child only lets go of it */
+    uid_t user;              /* who made it */
     int home;                /* the group that the caller was in */
     int fd;                  /* `name` in it */
     int reserve[PJ_RESERVE]; /* closed where a kill finds no descriptor free, and opened again after */
@@ -65,7 +66,7 @@ struct pj_platform {
 
 /* With the lock held. The root in use, made if need be; the caller gets no reference of its own. */
 int pj_root_get(pj_platform *platform, pj_root **out, pj_error *err);
-void pj_root_forget(pj_platform *platform); /* somebody removed it: the next pj_root_get() makes another */
+void pj_root_forget(pj_platform *platform); /* the next pj_root_get() makes another */
 void pj_root_unref(pj_root *root);          /* without a lock: closes and frees, removes nothing */
 
 void pj_root_reserve(pj_root *root); /* with the lock held, as is: */

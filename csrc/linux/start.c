@@ -13,7 +13,6 @@
 
 /* Newer than the headers of the oldest build images; the numbers are the same on every CPU. */
 enum { CLONE3 = 435, CLOSE_RANGE = 436 };
-enum { CLOEXEC_RANGE = 1 << 2 }; /* CLOSE_RANGE_CLOEXEC, kernel 5.11 */
 #define INTO_CGROUP 0x200000000ULL
 
 /* struct clone_args of clone3(2) up to `cgroup`, kernel 5.7 */
@@ -150,29 +149,29 @@ int pj_child_parent_death(int sig, pid_t parent) {
     return 0;
 }
 
-static void mark(int fd, const int *keep, size_t count) {
+static void close_unless(int fd, const int *keep, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (keep[i] == fd) {
             return;
         }
     }
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    close(fd);
 }
 
 /* -1: some kernel or sandbox without it. */
-static int mark_ranges(int first, const int *keep, size_t count) {
+static int close_ranges(int first, const int *keep, size_t count) {
     unsigned from = (unsigned)first;
     for (size_t i = 0; i < count; i++) {
         unsigned fd = (unsigned)keep[i];
         if (fd < from) {
             continue;
         }
-        if (fd > from && syscall(CLOSE_RANGE, from, fd - 1, CLOEXEC_RANGE) < 0) {
+        if (fd > from && syscall(CLOSE_RANGE, from, fd - 1, 0) < 0) {
             return -1;
         }
         from = fd + 1;
     }
-    return syscall(CLOSE_RANGE, from, ~0U, CLOEXEC_RANGE) < 0 ? -1 : 0;
+    return syscall(CLOSE_RANGE, from, ~0U, 0) < 0 ? -1 : 0;
 }
 
 static int number_of(const char *name) {
@@ -183,8 +182,8 @@ static int number_of(const char *name) {
     return *name == '\0' ? number : -1; /* "." and ".." */
 }
 
-/* proc_pid_fd(5), read with getdents64(2): opendir() allocates. */
-static int mark_listed(int first, const int *keep, size_t count) {
+/* proc_pid_fd(5), read with getdents64(2): opendir() allocates. The position in it is the number of a descriptor. */
+static int close_listed(int first, const int *keep, size_t count) {
     struct entry {
         uint64_t inode;
         int64_t next;
@@ -202,8 +201,8 @@ static int mark_listed(int first, const int *keep, size_t count) {
         for (long at = 0; at < size;) {
             const struct entry *entry = (const struct entry *)(buffer + at);
             int fd = number_of(entry->name);
-            if (fd >= first) {
-                mark(fd, keep, count);
+            if (fd >= first && fd != dir) {
+                close_unless(fd, keep, count);
             }
             at += entry->size;
         }
@@ -212,13 +211,14 @@ static int mark_listed(int first, const int *keep, size_t count) {
     return size < 0 ? -1 : 0;
 }
 
-void pj_child_close_on_exec(int first, const int *keep, size_t count) {
-    if (mark_ranges(first, keep, count) == 0 || mark_listed(first, keep, count) == 0) {
+/* At once, and not at the exec: execve(2) lets the suspended parent go before it closes anything. */
+void pj_child_close(int first, const int *keep, size_t count) {
+    if (close_ranges(first, keep, count) == 0 || close_listed(first, keep, count) == 0) {
         return;
     }
     struct rlimit limit = {.rlim_cur = 1024};
     getrlimit(RLIMIT_NOFILE, &limit);
     for (rlim_t fd = (rlim_t)first; fd < limit.rlim_cur && fd < INT32_MAX; fd++) {
-        mark((int)fd, keep, count);
+        close_unless((int)fd, keep, count);
     }
 }

@@ -345,7 +345,9 @@ int pj_dir_kill(pj_dir *dir, bool *atomic) {
         }
         return 0;
     }
-    if (errno != ENOENT && errno != EOPNOTSUPP) { /* EOPNOTSUPP: a threaded group */
+    /* EOPNOTSUPP: a threaded group. EACCES: who made it has given up the rights that it takes, maybe not those over its
+     * members. */
+    if (errno != ENOENT && errno != EOPNOTSUPP && errno != EACCES) {
         return is_gone(errno) ? 0 : -1;
     }
     if (atomic) {

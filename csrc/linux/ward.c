@@ -55,26 +55,14 @@ void pj_ward_unref(pj_ward *ward) {
     }
 }
 
-/* Descriptors 0 to 2 belong to the program, though the caller may have closed his. -1: with errno. */
-static int above_standard(int fd) {
-    if (fd < 0 || fd > STDERR_FILENO) {
-        return fd;
-    }
-    int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    int code = errno;
-    close(fd);
-    errno = code;
-    return higher;
-}
-
 static int make_sockets(pj_ward *ward, pj_error *err) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return pj_fail(err, errno, "socketpair");
     }
-    ward->socket = above_standard(pair[0]);
+    ward->socket = pj_above_standard(pair[0]);
     int code = errno;
-    ward->launch->socket = above_standard(pair[1]);
+    ward->launch->socket = pj_above_standard(pair[1]);
     if (ward->socket < 0 || ward->launch->socket < 0) {
         return pj_fail(err, ward->socket < 0 ? code : errno, "fcntl");
     }
@@ -93,7 +81,7 @@ static int open_owner(pj_launch *launch, pj_error *err) {
             return pj_fail(err, errno, "open(/proc/self/stat)");
         }
     }
-    launch->owner = above_standard(fd);
+    launch->owner = pj_above_standard(fd);
     return launch->owner < 0 ? pj_fail(err, errno, "fcntl") : 0;
 }
 

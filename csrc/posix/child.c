@@ -157,7 +157,7 @@ static int finish(const pj_spec *spec, const pj_place *place, const sigset_t *ma
         return -1;
     }
     if (spec->close_fds) {
-        pj_child_close_on_exec(STDERR_FILENO + 1, spec->pass_fds, spec->pass_count);
+        pj_child_close(STDERR_FILENO + 1, spec->pass_fds, spec->pass_count);
     }
     int code = pthread_sigmask(SIG_SETMASK, mask, NULL);
     errno = code;

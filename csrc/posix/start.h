@@ -28,7 +28,7 @@ int pj_child_setuid(uid_t uid);
 /* From here on the death of the parent sends us `sig`. Dead already: ESRCH. */
 int pj_child_parent_death(int sig, pid_t parent);
 
-/* Marks every open descriptor from `first` on that is not in `keep` (ascending) to be closed at the exec. */
-void pj_child_close_on_exec(int first, const int *keep, size_t count);
+/* Closes every descriptor from `first` on that is not in `keep` (ascending). */
+void pj_child_close(int first, const int *keep, size_t count);
 
 #endif

@@ -487,6 +487,39 @@ def test_environment_changed_behind_os_environ(backend: Any) -> None:
         os.unsetenv("PYJOB_TEST_PUT")
 
 
+def test_the_program_holds_nothing_of_ours_when_it_is_started(backend: Any) -> None:
+    """Whoever closes a pipe, or a locked file, after a start does not share it with the program for a while."""
+    for _ in range(40):
+        reader, writer = os.pipe()
+        with backend.popen(["sleep", "0.05"]):
+            os.close(reader)
+            with pytest.raises(BrokenPipeError):
+                os.write(writer, b"x")
+        os.close(writer)
+
+
+FILLS_ITS_STREAMS = """
+import os, pyjob
+def go(code):
+    return pyjob.run(["sh", "-c", f"exit {code}"], backend=%r).returncode
+log = open(%r, "w")
+for fd in range(3):
+    os.close(fd)
+codes = [go(1)]
+null = os.open(os.devnull, os.O_RDWR)
+for fd in range(3):
+    os.dup2(null, fd)
+print(codes + [go(2), go(3)], file=log)
+"""
+
+
+def test_an_owner_that_fills_its_standard_streams_later(backend: Any, folder: Path) -> None:
+    """None of what we keep open has their numbers, though they were free when it was opened."""
+    script = FILLS_ITS_STREAMS % (str(backend), str(folder / "log"))
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert (folder / "log").read_text() == "[1, 2, 3]\n"
+
+
 def test_many_threads_start_at_once(backend: Any) -> None:
     wrong: list[Any] = []
 

@@ -703,6 +703,26 @@ def test_unprivileged_in_roots_group_it_says_what_would_help(nobody):
     assert home is not None and available == "False" and str(home) in why and "systemd-run" in cure
 
 
+GIVES_UP_ROOT = """
+import os, signal, pyjob
+pyjob.run(["true"])
+other = pyjob.Popen(["sleep", "300"], user=65534, backend="cgroup")
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+other.kill()
+print(other.wait() == -signal.SIGKILL, [pyjob.run(["true"]).returncode for _ in range(3)])
+"""
+
+
+@pytest.mark.root
+@pytest.mark.tool("setpriv")
+def test_an_owner_that_gives_up_root(nobody):
+    """It may use its leaves no more, but signal who is its own; and what it starts from then on finds another way."""
+    done = subprocess.run([sys.executable, "-c", GIVES_UP_ROOT], capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.stdout == "True [0, 0, 0]\n", done.stderr
+
+
 def test_starts_from_many_threads_at_once():
     def run() -> None:
         for _ in range(25):
