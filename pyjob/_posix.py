@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import os
 import select
 import subprocess
@@ -30,6 +31,9 @@ OWN_READERS = False  # communicate() keeps what it has read so far
 
 _SHELL = "/system/bin/sh" if hasattr(sys, "getandroidapilevel") else "/bin/sh"
 
+# The C library's `environ` is copied with the GIL held: only that keeps another thread's os.putenv() from freeing it.
+_FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
 _Base = subprocess.Popen  # whatever others put in its place
 
 # Before this mark was introduced, every step in the child but exec was blamed on `cwd`.
@@ -53,6 +57,7 @@ def start(process: Popen[Any], request: Request, native: _native.Job) -> str:
     finally:
         process._close_pipe_fds(*request.fds)  # type: ignore[attr-defined]
     if code:
+        process.returncode = 255  # what stock's child left with
         raise _refusal(code, stage, executable, request.cwd)
     process.pid = pid
     return path
@@ -81,7 +86,7 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
                 _leave_to_guard(native)
             if request.start_new_session:
                 os.setsid()
-            if request.process_group != -1:
+            if request.process_group >= 0:
                 os.setpgid(0, request.process_group)
             if not process._guarded and not join_last:
                 native.join()
@@ -178,13 +183,14 @@ def _command(args: Any, executable: Path | None, shell: bool) -> tuple[list[Any]
 
 def _spec(request: Request, args: list[Any], executable: Path) -> tuple[Any, ...]:
     """The arguments of the native start, converted in the order in which `subprocess` would refuse them."""
-    env = None if request.env is None else _environment(request.env)
+    environ = _environ() if request.env is None and _FREE_THREADED else request.env
+    env = None if environ is None else _environment(environ)
     program = os.fsencode(executable)
     if os.path.dirname(program):
         candidates = [program]
     else:
         candidates = [os.path.join(os.fsencode(folder), program) for folder in os.get_exec_path(request.env)]
-    kept = _kept_fds(request.pass_fds) if request.pass_fds else ()
+    kept = _kept_fds(request.pass_fds)
     _no_nul(candidates)
     argv = [os.fsencode(word) for word in args]
     _no_nul(argv)
@@ -201,14 +207,20 @@ def _spec(request: Request, args: list[Any], executable: Path) -> tuple[Any, ...
         bool(request.close_fds),
         kept,
         request.fds,
-        bool(request.restore_signals),
-        bool(request.start_new_session),
+        _flag(request.restore_signals),
+        _flag(request.start_new_session),
         request.process_group,
         _id(request.gid, "gid"),
         _group_ids(request.gids),
         _id(request.uid, "uid"),
         request.umask,
     )
+
+
+def _environ() -> Mapping[bytes, bytes]:
+    while True:
+        with contextlib.suppress(KeyError):  # taken out by another thread since its name was seen
+            return os.environb.copy()
 
 
 def _environment(env: Mapping[Any, Any]) -> list[bytes]:
@@ -222,13 +234,23 @@ def _environment(env: Mapping[Any, Any]) -> list[bytes]:
 
 
 def _kept_fds(pass_fds: Any) -> list[int]:
+    if pass_fds is None and sys.version_info >= (3, 13):
+        return []
     kept = sorted(map(int, set(pass_fds)))
+    if not kept:
+        return kept
     if kept[0] < 0 or kept[-1] > 2**31 - 1 or len(set(kept)) < len(kept):
         raise ValueError("bad value(s) in fds_to_keep")
     return kept
 
 
+def _flag(value: Any) -> bool:
+    return bool(value) if sys.version_info >= (3, 12) else operator.index(value) != 0
+
+
 def _group_ids(gids: list[int] | None) -> list[int] | None:
+    if gids is not None and len(gids) > os.sysconf("SC_NGROUPS_MAX"):
+        raise ValueError("too many groups" if sys.version_info < (3, 12) else "too many extra_groups")
     if gids is not None and any(gid >= 2**32 for gid in gids):
         raise ValueError("invalid group id")
     return gids

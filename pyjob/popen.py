@@ -358,6 +358,8 @@ class Popen(subprocess.Popen[AnyStr]):
                 private._core.signal_program(sig)
         except ProcessLookupError:
             pass  # it ended between the two
+        except OSError as error:
+            raise _platform.as_stock(error) from None
 
     # -- the exit status ----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "linux/pidref.h"
 #include "linux/procfs.h"
 #include "linux/raw.h"
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "linux/cgroup.h"
+#include "linux/pidref.h"
 
 enum { LOCK_MS = 2000 };
 

@@ -78,6 +78,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "unknown extra group": {"args": ["true"], "extra_groups": ["nobody-of-this-name"]},
     "huge extra group": {"args": ["true"], "extra_groups": [2**64]},
     "extra groups text": {"args": ["true"], "extra_groups": "root"},
+    "too many extra groups": {"args": ["true"], "extra_groups": range(1, 70000)},
+    "passed None": {"args": ["true"], "pass_fds": None},
+    "session text": {"args": ["true"], "start_new_session": "x"},
+    "signals text": {"args": ["true"], "restore_signals": "x"},
     "umask": {"args": ["true"], "umask": "x"},
     "process group text": {"args": ["true"], "process_group": "x"},
     "process group of nobody": {"args": ["true"], "process_group": 2**30},
@@ -106,6 +110,38 @@ def test_refused_as_stock(backend: Any, name: str) -> None:
     assert str(ours) == str(stock)
     for attribute in ("errno", "filename", "filename2", "strerror"):
         assert getattr(ours, attribute, None) == getattr(stock, attribute, None), attribute
+
+
+@pytest.mark.parametrize("number", [-1, 65, 1000])
+def test_signals_are_refused_as_stock(backend: Any, number: int) -> None:
+    told = []
+    for start in (subprocess.Popen, backend.popen):
+        with start(["sleep", "300"]) as program:
+            with pytest.raises(OSError) as caught:
+                program.send_signal(number)
+            told.append((str(caught.value), caught.value.args))
+            program.kill()
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("number", [-2, -1])
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="stock has no process_group")
+def test_a_negative_process_group_with_preexec_fn(backend: Any, number: int) -> None:
+    with backend.popen(["true"], process_group=number, preexec_fn=os.getpid) as program:
+        assert program.wait(30) == 0
+
+
+def test_a_start_that_was_refused_in_the_child_has_ended(backend: Any) -> None:
+    kept = []
+
+    class Kept(pyjob.Popen):
+        def _execute_child(self, *args: Any, **kwargs: Any) -> None:
+            kept.append(self)
+            super()._execute_child(*args, **kwargs)
+
+    with pytest.raises(FileNotFoundError):
+        Kept(["/nowhere/at/all"], backend=str(backend))
+    assert kept[0].returncode == kept[0].poll() == 255
 
 
 @pytest.mark.root

@@ -487,6 +487,16 @@ def test_environment_changed_behind_os_environ(backend: Any) -> None:
         os.unsetenv("PYJOB_TEST_PUT")
 
 
+def test_the_environment_without_a_gil(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python knows of it, since nothing guards what the C library knows."""
+    monkeypatch.setattr("pyjob._posix._FREE_THREADED", True)
+    monkeypatch.setitem(os.environb, b"PYJOB_TEST_SET", b"\xff")
+    monkeypatch.setenv("PYJOB_TEST_PUT", "known")
+    os.putenv("PYJOB_TEST_PUT", "by putenv")
+    with backend.popen(["sh", "-c", "echo $PYJOB_TEST_SET$PYJOB_TEST_PUT"], stdout=subprocess.PIPE) as program:
+        assert program.stdout.read() == b"\xffknown\n"
+
+
 def test_the_program_holds_nothing_of_ours_when_it_is_started(backend: Any) -> None:
     """Whoever closes a pipe, or a locked file, after a start does not share it with the program for a while."""
     for _ in range(40):

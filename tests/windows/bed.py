@@ -329,8 +329,8 @@ def install(wheel: Path, home: Path) -> None:
 
 SERVER_LOST = 75  # EX_TEMPFAIL
 ATTEMPTS = 4
-# Longer than any test may take. Now and then Wine 8's mount manager no longer answers, and then every thread that opens a
-# file waits for ever (GetFileInformationByHandle asks it for the volume), pytest-timeout's own included.
+# Longer than any test may take. Now and then Wine 8's mount manager no longer answers, and then every thread that opens
+# a file waits for ever (GetFileInformationByHandle asks it for the volume), pytest-timeout's own included.
 SILENCE = 400.0
 
 
