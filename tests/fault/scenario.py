@@ -194,8 +194,8 @@ def child(request: dict[str, Any]) -> None:
     run = Run(request["backend"], request["part"])
     if request["part"] == "started":
         run.started()
-    put(request["ready"], str(stranger.pid))
     before = held()
+    put(request["ready"], str(stranger.pid))
     await_file(request["go"])
     report: dict[str, Any] = {}
     try:

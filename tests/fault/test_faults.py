@@ -116,6 +116,23 @@ HARMLESS = set(
         "getrandom tgkill setreuid setregid setgroups setreuid32 setregid32 setgroups32",
     )
 )
+# How errors name a call, where not by its own name: by the C library's function, or by the step that it belongs to.
+ALSO_CALLED = {
+    "openat": "open read write",
+    "newfstatat": "stat fstatat procs name",
+    "fstatfs": "mount",
+    "getdents64": "read",
+    "pread64": "read",
+    "mkdirat": "mkdir",
+    "unlinkat": "rmdir",
+    "recvfrom": "recv",
+    "recvmsg": "recv",
+    "sendto": "send",
+    "sendmsg": "send",
+    "ppoll": "poll",
+    "clone": "vfork",
+    "wait4": "waitpid",
+}
 MARKER = "/pyjob-marker"
 TRACED = ",".join(f"?{name}" for name in FAULTS)
 
@@ -223,7 +240,9 @@ class Trial:
             self.problems.append(f"left: {report['left']}")
         before = False
         for error in report.get("errors", ()):
-            if (error["step"] == "afterwards" and not late) or not _fair(error, fault, before):
+            # Of a child's the owner may hear by what became of its guard.
+            told = before or late or fault.follow or _is_named(fault.call, error)
+            if (error["step"] == "afterwards" and not late) or not (told and _fair(error, fault, before)):
                 self.problems.append(str(error))
             before = True
 
@@ -258,6 +277,11 @@ def _fair(error: dict[str, Any], fault: Fault, before: bool) -> bool:
     if error["type"] in ("SurvivorsError", "UnsupportedError"):  # names PIDs, or a reason
         return bool(error["survivors"] or error["text"])
     return bool(error["os"] and (error["call"] or not error["ours"]))
+
+
+def _is_named(call: str, error: dict[str, Any]) -> bool:
+    words = re.findall(r"\w+", error["call"] or "")
+    return not words or not error["ours"] or not {call, *ALSO_CALLED.get(call, "").split()}.isdisjoint(words)
 
 
 class Factory:
