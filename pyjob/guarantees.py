@@ -99,15 +99,22 @@ class Guarantees:
 
 
 class Backend:
-    """One row of `backends()`."""
+    """One row of `backends()`.
+
+    name         as for `Job(backend=)`
+    available    whether a job can be made of it here and now
+    guarantees   what it promises on this machine
+    why          it is not available, or ""
+    help         what would help, or ""
+    """
 
     __slots__ = ("available", "guarantees", "help", "name", "why")
 
     name: str
     available: bool
     guarantees: Guarantees
-    why: str  # it is not available, or ""
-    help: str  # what would help, or ""
+    why: str
+    help: str
 
     def __init__(self, name: str, available: bool, guarantees: Guarantees, why: str, help: str) -> None:
         self.name = name
@@ -122,7 +129,11 @@ class Backend:
 
 
 def backends() -> list[Backend]:
-    """The backends of this platform in the order in which `Job()` tries them. Probes anew: the place can change."""
+    """The backends of this platform in the order in which `Job()` tries them. Probes anew: the place can change.
+
+    Raises nothing for a backend that is missing: its row says why. Looks at the caller's group (cgroups(7)), the guard
+    (execve(2)) and what the kernel knows (pidfd_open(2)).
+    """
     found: list[Backend] = []
     for name in _native.BACKENDS:
         available, bits, why, help = _native.probe(name, _guard.PATH)

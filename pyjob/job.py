@@ -55,6 +55,10 @@ class Job(_Starts):
     require         guarantees that must hold; UnsupportedError when no available backend has them
     limits          reserved
 
+    Made of mkdir(2) in the caller's group (cgroups(7)), of a guard for each program, or of CreateJobObjectW.
+    FileExistsError for a name in use; what the system refuses is the OSError that it is, and its attribute `call` names
+    the system call.
+
     Use it as a context manager: leaving the block closes the job. All methods can be called from any thread; those
     that wait release the GIL, can be interrupted by Ctrl-C, and take a timeout of 0 for "look once". In a process
     forked from the owner every method but close() raises JobClosedError.
@@ -144,7 +148,9 @@ class Job(_Starts):
     def open(cls, name: str) -> Self:
         """Somebody else's job, by name: to list, check, signal, stop, kill and wait, not to start or assign.
 
-        FileNotFoundError when there is none. Closing it, or dropping it, does nothing to the members.
+        FileNotFoundError when there is none, ValueError for what can be no name (1 to 100 bytes, no path),
+        UnsupportedError without a backend that has names. OpenJobObjectW; on Linux open(2) of the leaf. Closing it, or
+        dropping it, does nothing to the members.
         """
         name = _check.name(name)
         for backend in _native.BACKENDS:
@@ -235,13 +241,21 @@ class Job(_Starts):
     if not TYPE_CHECKING:  # checkers are told by _Starts
 
         def popen(self, args: Any, **kwargs: Any) -> Any:
-            """Starts a program in this job; the arguments are those of `subprocess.Popen`."""
+            """Starts a program in this job; the arguments are those of `subprocess.Popen`.
+
+            It is born inside: clone3(2) with CLONE_INTO_CGROUP, a guard that is the subreaper (prctl(2)), or
+            PROC_THREAD_ATTRIBUTE_JOB_LIST (UpdateProcThreadAttribute). JobClosedError when the job is closed,
+            UnsupportedError for one that was opened by name; else what `subprocess.Popen` raises.
+            """
             from .popen import Popen
 
             return Popen(args, job=self, **kwargs)
 
         def run(self, args: Any, **kwargs: Any) -> Any:
-            """Runs a program in this job to its end; the arguments are those of `subprocess.run`."""
+            """Runs a program in this job to its end; the arguments are those of `subprocess.run`.
+
+            Started as by Job.popen(), with the promises and the exceptions of `pyjob.run`.
+            """
             from ._run import run
 
             return run(args, job=self, **kwargs)
@@ -250,7 +264,8 @@ class Job(_Starts):
         """Moves a running process in; what it started before stays where it is.
 
         Takes a PID or anything with `.pid`. The process is pinned, moved and looked at again, so that a recycled PID
-        comes to no harm. ProcessLookupError when it has ended, UnsupportedError without the guarantee `assign`.
+        comes to no harm. ProcessLookupError when it has ended, UnsupportedError without the guarantee `assign`,
+        PermissionError for a process that we may not move. cgroup.procs (cgroups(7)), AssignProcessToJobObject.
         """
         number = _check.pid(process_)
         self._must_own("move processes into")
@@ -290,7 +305,11 @@ class Job(_Starts):
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def pids(self) -> list[int]:
-        """The living members, sorted; the caller too if it is one. Zombies are not living."""
+        """The living members, sorted; the caller too if it is one. Zombies are not living.
+
+        From cgroup.procs (cgroups(7)), /proc/PID/stat (proc_pid_stat(5)), or QueryInformationJobObject. JobClosedError
+        when the job is closed.
+        """
         with translated:
             return self._core.pids()
 
@@ -299,7 +318,7 @@ class Job(_Starts):
 
         Lazily: a handle is opened when the loop comes to it, and closed when the last reference to it goes, so that
         5,000 members need two descriptors at a time. Keep a handle and it stays open; `close()` lets go of it earlier.
-        Who ended meanwhile is left out.
+        Who ended meanwhile is left out. pidfd_open(2), OpenProcess. OSError (EMFILE) when too many are kept.
         """
         pids = self.pids()  # what follows holds no handle itself, as a generator's variables would
         return filter(None, map(self._pin, pids, repeat(self._core.walk())))
@@ -310,7 +329,11 @@ class Job(_Starts):
         return None if native is None else process.ProcessHandle._wrap(native)
 
     def __contains__(self, process_: object, /) -> bool:
-        """Whether a PID, a ProcessHandle or anything with `.pid` is a living member."""
+        """Whether a PID, a ProcessHandle or anything with `.pid` is a living member.
+
+        The process is pinned first: PIDFD_GET_INFO (ioctl_pidfd(2)) or /proc/PID/cgroup, its ancestors by
+        /proc/PID/stat, or IsProcessInJob. JobClosedError when the job is closed; who has ended is no member.
+        """
         try:
             if isinstance(process_, int):
                 return self._core.contains_pid(_check.pid(process_))
@@ -327,7 +350,8 @@ class Job(_Starts):
     def send_signal(self, sig: int) -> None:
         """Sends a signal to each member once, pinned and verified, in one pass; not to the calling process.
 
-        Whom we may not signal is passed over. On Windows SIGTERM is TerminateProcess.
+        Whom we may not signal is passed over. pidfd_send_signal(2); on Windows SIGTERM is TerminateProcess, other
+        signals GenerateConsoleCtrlEvent. ValueError for a number that is no signal, JobClosedError when closed.
         """
         number = _check.signal_number(sig)
         with translated:
@@ -337,7 +361,7 @@ class Job(_Starts):
         """Asks the members to end (SIGTERM, then SIGCONT), waits up to `grace` seconds, then kill().
 
         On Windows CTRL_BREAK goes to the programs that were started with CREATE_NEW_PROCESS_GROUP, and WM_CLOSE to
-        members' windows.
+        members' windows. SurvivorsError as from kill(); pidfd_send_signal(2), GenerateConsoleCtrlEvent.
         """
         limit = _check.seconds(grace, "grace")
         with translated:
@@ -368,7 +392,8 @@ class Job(_Starts):
     def wait(self, timeout: float | None = None) -> None:
         """Waits until no member but the calling process lives; subprocess.TimeoutExpired after `timeout` seconds.
 
-        Wakes with JobClosedError when another thread closes the job.
+        Wakes with JobClosedError when another thread closes the job. Polls cgroup.events (cgroups(7)) or a guard's
+        socket; on Windows a completion port, and the handles of the members.
         """
         limit = _check.timeout(timeout)
         with translated:
@@ -383,7 +408,9 @@ class Job(_Starts):
     def release(self) -> None:
         """Gives up ownership without killing: the members, those of jobs inside this one too, outlive this process.
 
-        The job can be used on until close(), which kills nobody then.
+        The job can be used on until close(), which kills nobody then. UnsupportedError for one that was opened by name,
+        JobClosedError when it is closed. Clears JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE (SetInformationJobObject); elsewhere
+        it tells the guard.
         """
         self._must_own("release")
         for job in _live():
@@ -403,6 +430,7 @@ class Job(_Starts):
         A caller inside survives and returns to its former place where the system allows. SurvivorsError, raised after
         everything was released, names those who could not be ended. After any other exception that leaves members
         alive, or might, the job is still open, and close() can be called again. A job opened by name just lets go.
+        cgroup.kill and rmdir(2), SIGKILL by pidfd, TerminateJobObject.
         """
         native = self._core
         try:

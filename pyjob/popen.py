@@ -48,8 +48,9 @@ class Popen(subprocess.Popen[AnyStr]):
     kill_on_close   whether what is left of the tree is killed when the private job is closed, and when this process
                     ends, however it ends; by default as `job` has it, else true
 
-    All other arguments, attributes and methods are those of `subprocess.Popen`, but: kill() ends the whole tree;
-    leaving a `with` block closes the private job. A Popen that is dropped kills nothing.
+    All other arguments, attributes and methods are those of `subprocess.Popen`, and so are the exceptions, but: kill()
+    ends the whole tree; leaving a `with` block closes the private job. A Popen that is dropped kills nothing. How the
+    program is born inside is told at `Job.popen()`.
     """
 
     # Read by methods of a half-made object, too.
@@ -303,7 +304,7 @@ class Popen(subprocess.Popen[AnyStr]):
     def kill(self) -> None:
         """Ends the program and all it has started, and returns when they are dead; safe after the program's exit.
 
-        SurvivorsError names those who live on after 5 s.
+        SurvivorsError names those who live on after 5 s. cgroup.kill, SIGKILL by pidfd, TerminateJobObject.
         """
         survivors = self._kill_tree(_KILL_SECONDS)
         if survivors:
@@ -346,7 +347,11 @@ class Popen(subprocess.Popen[AnyStr]):
                 raise
 
     def send_signal(self, sig: int) -> None:
-        """Sends a signal to the program alone, not to what it has started."""
+        """Sends a signal to the program alone, not to what it has started.
+
+        Nothing happens when it has ended. OSError (EINVAL) for a number that is no signal, PermissionError when the
+        system refuses it. kill(2) before the PID is collected, or pidfd_send_signal(2).
+        """
         if not self._guarded:
             super().send_signal(sig)
             return

@@ -70,7 +70,10 @@ class ProcessHandle:
         return self._core.pinned
 
     def is_alive(self) -> bool:
-        """False for the dead and for zombies."""
+        """False for the dead and for zombies. poll(2) of the pidfd, /proc/PID/stat, WaitForSingleObject.
+
+        ValueError after close().
+        """
         return self._core.is_alive()
 
     def send_signal(self, sig: int) -> None:
@@ -83,7 +86,10 @@ class ProcessHandle:
         self._core.send_signal(_check.signal_number(sig))
 
     def kill(self) -> None:
-        """Ends the process (SIGKILL, TerminateProcess). Nothing happens when it has ended already."""
+        """Ends the process (SIGKILL by pidfd_send_signal(2), TerminateProcess); does not wait for it.
+
+        Nothing happens when it has ended already; PermissionError when the system refuses it.
+        """
         try:
             self._core.send_signal(_SIGKILL)
         except OSError:
@@ -94,7 +100,7 @@ class ProcessHandle:
         """Waits until it has ended, at most `timeout` seconds; subprocess.TimeoutExpired otherwise.
 
         Returns its exit code as `Popen.returncode` does, or None where the system does not tell (Linux: for a process
-        that is not our child, before kernel 6.15). Never reaps.
+        that is not our child, before kernel 6.15). Never reaps. poll(2) of the pidfd, WaitForSingleObject.
         """
         limit = _check.timeout(timeout)
         ended, status = self._core.wait(limit)
@@ -103,7 +109,10 @@ class ProcessHandle:
         return status
 
     def close(self) -> None:
-        """Lets go of the process; nothing happens to it. Operations raise ValueError from then on. Idempotent."""
+        """Lets go of the process; nothing happens to it. Operations raise ValueError from then on. Idempotent.
+
+        close(2), CloseHandle.
+        """
         self._core.close()
 
     def __enter__(self) -> ProcessHandle:
@@ -152,7 +161,8 @@ def children(process: ProcessLike | None = None, *, recursive: bool = False) -> 
     """The living children of a process (default: of this one) by parent PID, sorted; with `recursive` all descendants.
 
     Who was orphaned has another parent and is not found: a `Job` finds it. A process older than its alleged parent is
-    not believed to be its child, since the parent's PID was recycled then. One pass over /proc (Toolhelp on Windows).
+    not believed to be its child, since the parent's PID was recycled then. ProcessLookupError when the process has
+    ended and was collected. One pass over /proc/PID/stat (proc_pid_stat(5)), on Windows NtQuerySystemInformation.
     """
     native = pin(os.getpid() if process is None else process)
     return native.children(bool(recursive))

@@ -271,15 +271,15 @@ int pj_procfs_hides(bool *hides, pj_error *err) {
 
 int pj_read_ids(int fd, pj_take take, void *arg) {
     char text[4096]; /* as much as the kernel gives at once */
-    pid_t pid = 0;
+    uint32_t pid = 0;
     ssize_t size;
     while ((size = read(fd, text, sizeof text)) > 0) {
         for (ssize_t i = 0; i < size; i++) {
             if (text[i] >= '0' && text[i] <= '9') {
-                pid = pid * 10 + (text[i] - '0');
+                pid = pid * 10 + (uint32_t)(text[i] - '0');
                 continue;
             }
-            int result = pid > 0 ? take(pid, arg) : 0;
+            int result = pid > 0 && pid <= INT32_MAX ? take((pid_t)pid, arg) : 0;
             if (result != 0) {
                 return result;
             }

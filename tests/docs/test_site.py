@@ -56,6 +56,38 @@ def test_lists_in_docstrings_are_lists(site):
     assert re.search(r"kill_on_close\s*the members end with the job", text)
 
 
+def test_the_command_line_is_told_as_it_is():
+    from pyjob import cli
+
+    page = (SOURCE / "docs" / "cli.md").read_text()
+    assert cli.USAGE in page
+    assert cli.HELP.lstrip("\n") in page
+
+
+SYSTEM_CALL = r"\w+\(\d\)|cgroup\.\w+|[A-Z][a-z]+[A-Z]\w+|SIGKILL"
+ERROR = r"\w+Error|TimeoutExpired|Raises nothing|Nothing happens"
+ELSEWHERE = r"Job\.\w+\(\)|As `subprocess|of run\(\)"  # where more is told
+SECONDS = {"Job.stop", "Job.kill", "Job.wait", "Job.close", "Popen.stop", "ProcessHandle.wait", "run", "kill_tree"}
+READ_ONLY = {"name", "parent", "backend", "closed", "guarantees", "job", "pid", "pinned", "create_time"}
+
+
+def operations():
+    for owner in (pyjob.Job, pyjob.Popen, pyjob.ProcessHandle):
+        yield owner.__name__, owner
+        for name, value in vars(owner).items():
+            if not name.startswith("_") and name not in READ_ONLY and getattr(value, "__doc__", None):
+                yield f"{owner.__name__}.{name}", value
+    for name in ("run", "call", "check_call", "check_output", "children", "kill_tree", "backends"):
+        yield name, getattr(pyjob, name)
+
+
+@pytest.mark.parametrize(("name", "thing"), operations())
+def test_docstrings_name_errors_and_system_calls(name, thing):
+    wanted = [SYSTEM_CALL, ERROR, *([r"seconds| \d s\b|[( ]\d+ s\b"] if name in SECONDS else [])]
+    for what in wanted:
+        assert re.search(f"{what}|{ELSEWHERE}", thing.__doc__), f"{name} does not tell {what}"
+
+
 def test_every_public_thing_has_a_docstring():
     bare = [name for name in pyjob.__all__ if not (getattr(pyjob, name).__doc__ or "").strip()]
     for owner in (pyjob.Job, pyjob.Popen, pyjob.ProcessHandle):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,8 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-omit-frame-pointer", "-
 FUZZER = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 SOURCES = {
     "stat": ["linux/procfs.c", "posix/clock.c"],
-    "cgroup": ["linux/cgroupfs.c"],
+    "ids": ["linux/procfs.c", "posix/clock.c"],
+    "cgroup": [f"linux/{one}.c" for one in ("cgroupfs", "pidref", "procfs")] + ["posix/clock.c"],
     "wire": ["linux/protocol.c"],
     "number": ["linux/protocol.c"],
     "naming": ["linux/naming.c"],
@@ -86,6 +88,14 @@ def test_parser(name: str, harness: Callable[[str], Path], folder: Path) -> None
 def test_every_harness_is_run() -> None:
     assert {one.stem for one in HERE.glob("fuzz_*.c")} == {f"fuzz_{name}" for name in SOURCES}
     assert all(any((HERE / "corpus" / name).iterdir()) for name in SOURCES)
+
+
+def test_every_parser_has_a_harness() -> None:
+    headers = "".join(one.read_text() for one in (SOURCE / "csrc/linux").glob("*.h"))
+    parsers = set(re.findall(r"\b(pj_parse_\w+|pj_read_ids|pj_event|pj_\w+_decode)\(", headers))
+    called = "".join(one.read_text() for one in HERE.glob("fuzz_*.c"))
+    assert len(parsers) >= 9
+    assert {one for one in parsers if f"{one}(" not in called} == set()
 
 
 def test_the_fuzzer_finds(harness: Callable[[str], Path], folder: Path) -> None:
