@@ -38,6 +38,7 @@ def traced(process, who):
         assert process.poll() is None, "may not trace"
         time.sleep(0.01)
     print(tracer_of(who), flush=True)
+    sys.stdin.readline()  # until it was looked at: what comes next may end it
 """
 
 
@@ -45,11 +46,12 @@ def traced(body: str, seconds: float = 20) -> tuple[str, Identity]:
     """Runs Python code that starts `tracer` with a PID (0: its parent) and calls traced(process, pid) when it is there.
     What the code prints after that, and the tracer; that is ended here if it was not by then."""
     script = PRELUDE.format(path=sys.path, tracer=TRACER) + body
-    caller = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, bufsize=0)
-    assert caller.stdout
+    caller = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert caller.stdin and caller.stdout
     tracer = None
     try:
         tracer = Identity.of(int(caller.stdout.readline()))
+        caller.stdin.write(b"\n")
         return caller.communicate(timeout=seconds)[0].decode().strip(), tracer
     except BaseException:
         if tracer:
@@ -58,4 +60,5 @@ def traced(body: str, seconds: float = 20) -> tuple[str, Identity]:
     finally:
         caller.kill()
         caller.wait()
+        caller.stdin.close()
         caller.stdout.close()
