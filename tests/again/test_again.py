@@ -10,6 +10,7 @@ left behind; so only those modules are taken whose tests share nothing by way of
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,10 +31,14 @@ pytestmark = [
     pytest.mark.skipif(not LINUX, reason="what these build is for Linux"),
     pytest.mark.skipif(not NATIVE.is_dir(), reason="no sources here (PYJOB_SOURCE)"),
     pytest.mark.tool("cc", "ar"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(4000 if os.environ.get("PYJOB_AGAIN") else 900),
 ]
 
+HERE = Path(__file__).resolve().parent
 ALONE = ["after_failures", "bad_arguments", "fork", "members", "names", "preexec", "process_handle"]
+ALL = os.environ.get("PYJOB_AGAIN") == "all"
+if ALL:  # not only those in which our C code does most: for an hour to spare
+    ALONE = sorted(one.stem.removeprefix("test_") for one in (HERE.parent / "conformance").glob("test_*.py"))
 TOGETHER = ["close", "inherited", "kill", "release", "stop"]
 TOGETHER_WATCHED = ["contains", "threads", "wait"]
 THREADS = "--parallel-threads=3"
@@ -46,7 +51,6 @@ OPTIONS = {
     # Who forked may start threads; and at the end nobody sleeps to give a race its chance.
     THREAD: "die_after_fork=0:atexit_sleep_ms=0",
 }
-HERE = Path(__file__).resolve().parent
 
 
 class Sanitized:
@@ -64,7 +68,7 @@ class Sanitized:
 
     def run(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
         """Python with these arguments; the second is what any process reported."""
-        done = run_apart("env", *self.env, sys.executable, *arguments, seconds=800)
+        done = run_apart("env", *self.env, sys.executable, *arguments, seconds=3600 if ALL else 800)
         told = ""
         for one in self.reports.iterdir():
             told += one.read_text(errors="replace")
