@@ -44,7 +44,7 @@ LANE_SECONDS = 45 * 60
 PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
 OTHER_PYTHONS = "3.10,3.12,3.13,3.13t,3.14"
 ON_OTHER_PYTHONS = [
-    *("windows/test_wheel.py", "windows/test_article.py", "conformance/test_run_anywhere.py"),
+    *("windows/test_windows_wheel.py", "windows/test_article.py", "conformance/test_run_anywhere.py"),
     *(f"conformance/test_{name}.py" for name in ("kill", "members", "names")),
     *(f"conformance/test_cli.py::test_{name}" for name in ("backends", "demo")),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,12 @@ def test_the_tests_run_against_the_installed_wheel():
     here = Path(pyjob.__file__).resolve().parent
     assert not (here.parent / "setup.py").exists(), f"{here} is a checkout"
     assert "site-packages" in here.parts or "dist-packages" in here.parts
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports them by that; where folders run together (Windows) it would stop at the second."""
+    names = Counter(one.name for one in (SOURCE / "tests").rglob("test_*.py"))
+    assert [one for one, times in names.items() if times > 1] == []
 
 
 def test_no_test_sleeps_long():

@@ -267,7 +267,7 @@ def limited(version: int) -> str:
 
 
 def make_faulty(home: Path, tools: Toolchain, folder: Path) -> None:
-    """The package with another extension, for test_faults.py: its calls to Windows can be told to fail."""
+    """The package with another extension, for test_refusals.py: its calls to Windows can be told to fail."""
     (folder / "pyjob").mkdir(parents=True, exist_ok=True)
     for path in package_files():
         shutil.copy(path, folder / "pyjob")
@@ -486,7 +486,7 @@ def stream(
 
 
 FILES_AT_ONCE = 12  # in one python.exe: what a lost wineserver makes us do again
-BY_ITSELF = "test_faults.py"  # starts and ends so many jobs that it loses one in a quarter of its runs
+BY_ITSELF = "test_refusals.py"  # starts and ends so many jobs that it loses one in a quarter of its runs
 NO_TESTS = 5  # pytest's exit code
 
 

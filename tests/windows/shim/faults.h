@@ -1,5 +1,5 @@
-/* The seam: put before every file of an extension that bed.py builds for test_faults.py. Each call of Windows' that can
- * refuse asks first whether it has to, this time. A name in parentheses is not a macro's. */
+/* The seam: put before every file of an extension that bed.py builds for test_refusals.py. Each call of Windows' that
+ * can refuse asks first whether it has to, this time. A name in parentheses is not a macro's. */
 #ifndef PJ_SHIM_FAULTS_H
 #define PJ_SHIM_FAULTS_H
 
