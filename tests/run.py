@@ -253,7 +253,8 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
             found.insert(1, Lane("windows", [*start, *under_wine, *(paths or on_windows)]))
         if not chosen:
             others = [*start, "--python", OTHER_PYTHONS, *under_wine, *ON_OTHER_PYTHONS]
-            found.append(Lane("windows pythons", others))  # last: it shares a Wine prefix with that lane
+            # Among the long ones first, but after the lane with which it shares a Wine prefix.
+            found.insert(3, Lane("windows pythons", others))
     wanted = [one for one in os.environ.get("PYJOB_TEST_LANES", "").split(",") if one]
     return [one for one in found if not wanted or one.name in wanted]
 
