@@ -234,8 +234,8 @@ def _environment(env: Mapping[Any, Any]) -> list[bytes]:
 
 
 def _kept_fds(pass_fds: Any) -> list[int]:
-    if pass_fds is None and sys.version_info >= (3, 13):
-        return []
+    if sys.version_info >= (3, 13):
+        pass_fds = pass_fds or ()
     kept = sorted(map(int, set(pass_fds)))
     if not kept:
         return kept

@@ -45,7 +45,7 @@ PER_BACKEND = ("conformance", "acceptance")  # what every lane runs
 OTHER_PYTHONS = "3.10,3.12,3.13,3.13t,3.14"
 ON_OTHER_PYTHONS = [
     *("windows/test_windows_wheel.py", "windows/test_article.py", "conformance/test_run_anywhere.py"),
-    *(f"conformance/test_{name}.py" for name in ("kill", "members", "names")),
+    "conformance/test_members.py",
     *(f"conformance/test_cli.py::test_{name}" for name in ("backends", "demo")),
 ]
 OF_ONE_SYSTEM = {"platform": LINUX, "windows": os.name == "nt"}  # folders, and whether they are for this one
@@ -182,7 +182,8 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
         one for one in arguments if not one.startswith("-") and (CHECKOUT / "tests" / one.split("::")[0]).exists()
     ]
     options = [one for one in arguments if one not in chosen]
-    options = ["-p", "no:cacheprovider", "-q", "-raR", "--color=no", *(["--reruns", "1"] if CI else []), *options]
+    shown = ["-q", "-raR", "--durations=12", "--color=no"]
+    options = ["-p", "no:cacheprovider", *shown, *(["--reruns", "1"] if CI else []), *options]
     here = sorted(one.name for one in (CHECKOUT / "tests").iterdir() if one.is_dir() and any(one.rglob("test_*.py")))
     on_windows = [one for one in here if one != "platform"]
     everything = [one for one in here if OF_ONE_SYSTEM.get(one, True)]
@@ -283,7 +284,7 @@ def prepare(lane: Lane, work: Path) -> dict[str, str]:
         PYTHONDONTWRITEBYTECODE="1",
         PYJOB_SOURCE=str(work / "source"),
     )
-    env.setdefault("PYJOB_STRESS_SECONDS", "6")  # a short look; the 30 s are for a machine of one's own
+    env.setdefault("PYJOB_STRESS_SECONDS", "4")  # a short look; the 30 s are for a machine of one's own
     env.update(lane.env)
     if lane.cgroup and lane.name not in ("no cgroup", "contained"):
         env["PYJOB_TEST_CGROUP"] = "1"

@@ -39,6 +39,7 @@ ALONE = ["after_failures", "bad_arguments", "fork", "members", "names", "preexec
 ALL = os.environ.get("PYJOB_AGAIN") == "all"
 if ALL:  # not only those in which our C code does most: for an hour to spare
     ALONE = sorted(one.stem.removeprefix("test_") for one in (HERE.parent / "conformance").glob("test_*.py"))
+DEBUGGED = ["bad_arguments", "members", "names", "preexec", "process_handle"]  # what they start is as slow
 TOGETHER = ["close", "inherited", "kill", "release", "stop"]
 TOGETHER_WATCHED = ["contains", "threads", "wait"]
 THREADS = "--parallel-threads=3"
@@ -153,10 +154,10 @@ def test_debug_python() -> None:
     done = run_apart("env", *env, "python3-dbg", "-c", ask, seconds=60)
     if done.stdout.split() != [str(one) for one in sys.version_info[:2]]:
         pytest.skip(f"python3-dbg is another version: {done.stdout}")
-    done = run_apart("env", *env, "python3-dbg", "-X", "dev", *conformance(ALONE + TOGETHER), seconds=800)
+    done = run_apart("env", *env, "python3-dbg", "-X", "dev", *conformance(DEBUGGED), seconds=800)
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed and int(passed[1]) > 100, done.stdout
+    assert passed and int(passed[1]) > 80, done.stdout
 
 
 CALLS = {
