@@ -436,17 +436,19 @@ def windows(path: Path) -> str:
 
 
 class Copier(threading.Thread):
-    """Hands output on, and knows when there was any."""
+    """Hands output on, and knows when there was any, and how it ended."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         super().__init__(daemon=True)
         self.pipe = pipe
         self.heard = time.monotonic()
+        self.end = b""
         self.start()
 
     def run(self) -> None:
         while chunk := os.read(self.pipe.fileno(), 65536):
             self.heard = time.monotonic()
+            self.end = (self.end + chunk)[-100:]
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 
@@ -469,7 +471,13 @@ def stream(
     try:
         while time.monotonic() < end:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(1)
+                code = process.wait(1)
+                output.join(2)
+                # pytest-timeout ends all of pytest, which can then give no second look by itself.
+                if code == 1 and b"++ Timeout ++" in output.end and os.environ.get("CI"):
+                    print("bed: a test hung", flush=True)
+                    return SERVER_LOST
+                return code
             if server.poll() is not None:
                 print(f"bed: wineserver died (exit {server.returncode})", flush=True)
                 return SERVER_LOST
