@@ -349,8 +349,7 @@ class Popen(subprocess.Popen[AnyStr]):
     def send_signal(self, sig: int) -> None:
         """Sends a signal to the program alone, not to what it has started.
 
-        Nothing happens when it has ended. OSError (EINVAL) for a number that is no signal, PermissionError when the
-        system refuses it. kill(2) before the PID is collected, or pidfd_send_signal(2).
+        Nothing happens when it has ended; OSError when refused. kill(2) of the uncollected PID, pidfd_send_signal(2).
         """
         if not self._guarded:
             super().send_signal(sig)

@@ -157,7 +157,7 @@ def test_debug_python() -> None:
     done = run_apart("env", *env, "python3-dbg", "-X", "dev", *conformance(DEBUGGED), seconds=800)
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed and int(passed[1]) > 80, done.stdout
+    assert passed and int(passed[1]) > 100, done.stdout
 
 
 CALLS = {

@@ -170,6 +170,11 @@ def test_no_hidden_static_variables(path):
     assert not bad, bad
 
 
+@pytest.mark.parametrize("path", sorted((SOURCE / "pyjob").glob("*.py")), ids=name)
+def test_the_packages_files_are_short(path):
+    assert path.read_text().count("\n") <= MOST_IN_FILE
+
+
 @pytest.mark.parametrize("path", C_FILES, ids=name)
 def test_functions_and_files_are_short(path):
     text = path.read_text()
