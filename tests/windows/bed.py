@@ -329,9 +329,10 @@ def install(wheel: Path, home: Path) -> None:
 
 SERVER_LOST = 75  # EX_TEMPFAIL
 ATTEMPTS = 4
-# Longer than any test may take. Now and then Wine 8's mount manager no longer answers, and then every thread that opens
-# a file waits for ever (GetFileInformationByHandle asks it for the volume), pytest-timeout's own included.
-SILENCE = 400.0
+SILENCE = 400.0  # longer than any test may take
+# Now and then Wine 8's mount manager no longer answers, and GetFileInformationByHandle asks it for the volume's serial
+# number: every fstat() waits for ever. Without the service the number is 0.
+MOUNT_MANAGER = r"HKLM\System\CurrentControlSet\Services\MountMgr"
 
 
 class Bed:
@@ -347,9 +348,10 @@ class Bed:
         self.version = version
         self.folder = cache / digest(CHECKOUT, PANDA3D, *[path.read_bytes() for path in sorted(HERE.glob("shim/*"))])
         self.home = self.folder / f"python{version}"
+        self.prefix = self.folder / "wine"
         self.environment = dict(
             os.environ,
-            WINEPREFIX=str(self.folder / "prefix"),
+            WINEPREFIX=str(self.prefix),
             WINEDEBUG="-all",
             PYTHONPYCACHEPREFIX=windows(self.folder / "pyc"),
             PYTHONIOENCODING="utf-8",
@@ -365,7 +367,7 @@ class Bed:
             if self.version == BUILT_WITH:
                 make_faulty(self.home, self.tools, self.folder / "faulty")
                 self.environment["PYJOB_FAULTY"] = windows(self.folder / "faulty")
-            if not (self.folder / "prefix/system.reg").exists():
+            if not (self.prefix / "system.reg").exists():
                 self.make_prefix()
 
     def lay_out(self, version: str) -> Path:
@@ -379,9 +381,12 @@ class Bed:
 
     def make_prefix(self) -> None:
         """Before the first program: Wine's services inherit whatever the first one has for stdout, and keep it open."""
-        shutil.rmtree(self.folder / "prefix", ignore_errors=True)
+        shutil.rmtree(self.prefix, ignore_errors=True)
         command = [str(self.wine), "wineboot", "-i"]
         subprocess.run(command, env=self.environment, timeout=300, check=True, **SILENT)
+        never = ["/v", "Start", "/t", "REG_DWORD", "/d", "4", "/f"]
+        command = [str(self.wine), "reg", "add", MOUNT_MANAGER, *never]
+        subprocess.run(command, env=self.environment, timeout=120, check=True, **SILENT)
         self.stop_server()  # writes the registry
 
     def stop_server(self) -> None:
