@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import subprocess
 import sys
 import time
 import uuid
@@ -74,12 +75,14 @@ def _leaf_descriptor(target: str) -> bool:
 
 
 def _sweep() -> None:
-    """What pyjob does itself when enough dropped Popens have come together: close the jobs that are empty by now."""
+    """What the next Popen and pyjob do themselves with dropped Popens: collect those that ended since, and close the
+    jobs that are empty by now."""
     import pyjob.job
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+    subprocess._cleanup()  # type: ignore[attr-defined]
     for native in pyjob.job._kept.copy():
         if pyjob.job._close_if_empty(native):
             pyjob.job._kept.discard(native)

@@ -241,6 +241,20 @@ def test_the_pid_is_kept_until_collected() -> None:
     eventually(lambda: not guard.alive())
 
 
+def test_a_late_guard_of_a_dropped_popen_leaves_with_the_next_start() -> None:
+    """As the zombie of stock's would: subprocess._active keeps it until then."""
+    with pyjob.Job(backend="reaper") as job:
+        program = job.popen(SLEEP)
+        guard = guard_of(program.pid)
+        os.kill(guard.pid, signal.SIGSTOP)
+    del program  # killed, but not collected: the guard cannot tell yet
+    os.kill(guard.pid, signal.SIGCONT)
+    time.sleep(0.1)
+    assert guard.alive()
+    popen(["true"]).wait(DEADLINE)
+    eventually(lambda: not guard.alive())
+
+
 def test_orphans_are_reaped_while_the_programs_zombie_is_kept() -> None:
     program = popen(["sh", "-c", "for i in 1 2 3; do (sleep 0.$i &) ; done"])
     guard = guard_of(program.pid)
