@@ -2,7 +2,6 @@
 
 The platform is chosen here, by source list: no C file asks where it is compiled."""
 
-import gzip
 import os
 import subprocess
 import sys
@@ -114,6 +113,8 @@ class Archive(sdist):
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         if epoch is None or format != "gztar":
             return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+
+        import gzip  # only here: a Python without zlib can build, too
 
         def bare(info: tarfile.TarInfo) -> tarfile.TarInfo:
             info.uid = info.gid = 0

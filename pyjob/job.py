@@ -320,10 +320,14 @@ class Job(_Starts):
         5,000 members need two descriptors at a time. Keep a handle and it stays open; `close()` lets go of it earlier.
         Who ended meanwhile is left out. pidfd_open(2), OpenProcess. OSError (EMFILE) when too many are kept.
         """
-        pids = self.pids()  # what follows holds no handle itself, as a generator's variables would
-        return filter(None, map(self._pin, pids, repeat(self._core.walk())))
+        pids = self.pids()[::-1]  # what follows holds no handle itself, as a generator's variables would
+        return filter(None, map(self._pin_next, repeat(pids), repeat(self._core.walk())))
 
-    def _pin(self, pid: int, walk: object) -> ProcessHandle | None:
+    def _pin_next(self, pids: list[int], walk: object) -> ProcessHandle | None:
+        try:
+            pid = pids.pop()  # threads may share the walk, and without a GIL a list's iterator gives some a PID twice
+        except IndexError:
+            raise StopIteration from None
         with translated:
             native = self._core.pin(pid, walk)
         return None if native is None else process.ProcessHandle._wrap(native)

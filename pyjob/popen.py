@@ -431,10 +431,10 @@ class Popen(subprocess.Popen[AnyStr]):
             self._private._loosen()
             self._how = (None, *self._how[1:])
 
-    def _settle(self) -> None:
+    def _settle(self, _ending: Any = sys.is_finalizing) -> None:
         """Gives the private job back as soon as nobody lives in it: a finished Popen holds no descriptor."""
         private = self._private
-        if private is None or self._shown:
+        if private is None or self._shown or _ending():  # then this module may be cleared already
             return
         try:
             empty = private._core.wait(0.0)

@@ -105,6 +105,12 @@ def _nothing_left(request: pytest.FixtureRequest, _warm: None) -> Iterator[None]
 
 
 @pytest.fixture
+def stock_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From CPython 3.13 on stock takes posix_spawn(3) for some starts, which words refusals in its own way."""
+    monkeypatch.setattr(subprocess, "_USE_POSIX_SPAWN", False)
+
+
+@pytest.fixture
 def folder(_nothing_left: None) -> Iterator[Path]:
     """A short-named folder; its name is what tells our processes from strangers where the environment was scrubbed."""
     made = Path(tempfile.mkdtemp(prefix=f"pyjob-tests-{os.getpid()}-"))

@@ -78,6 +78,7 @@ def test_too_many_arguments(backend):
         usable(job)
 
 
+@pytest.mark.usefixtures("stock_forks")
 def test_what_stock_refuses(backend, folder):
     """The same exceptions as subprocess, before anything was started."""
     bad = [

@@ -1,5 +1,6 @@
 """The command line: exit codes as of env(1) and timeout(1), backends, kill, and the demo that can fail."""
 
+import errno
 import os
 import re
 import signal
@@ -178,7 +179,7 @@ def test_a_signal_during_the_start(number, times):
 def test_what_failed_is_named_unless_it_was_exec():
     result = in_the_start("resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))", "pyjob-nonexistent")
     assert result.returncode == 125
-    assert re.match(r"pyjob run: Too many open files.*\w{3}", result.stderr), result.stderr
+    assert re.match(rf"pyjob run: {os.strerror(errno.EMFILE)}.*\w{{3}}", result.stderr), result.stderr
     assert "nonexistent" not in result.stderr
 
 

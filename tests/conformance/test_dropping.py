@@ -1,6 +1,7 @@
 """A dropped Job warns and closes without blocking; a dropped Popen kills nothing, and its job ends with the process."""
 
 import gc
+import subprocess
 import sys
 import time
 import warnings
@@ -46,6 +47,20 @@ def test_a_closed_job_is_dropped_in_silence(backend):
         gc.collect()
 
 
+def test_the_interpreters_end_is_silent(backend):
+    """Without a GIL, objects that threads have seen are freed when the modules are cleared already."""
+    script = f"""
+import sys, threading, pyjob
+with pyjob.Job(backend={str(backend)!r}) as job:
+    programs = [job.popen([sys.executable, "-S", "-c", "import time; time.sleep(100)"]) for _ in range(2)]
+thread = threading.Thread(target=list, args=(programs,))
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_dropping_does_not_block(backend, tree):
     from helpers.tree import node
 
@@ -82,8 +97,6 @@ def test_a_dropped_popen_kills_nothing(backend, tree):
 
 def _collect_stock(pid):
     """What subprocess does when the next Popen is made: reaps the dropped ones that have ended."""
-    import subprocess
-
     eventually(lambda: (subprocess._cleanup(), not [one for one in subprocess._active or () if one.pid == pid])[1])
 
 

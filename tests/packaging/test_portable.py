@@ -1,16 +1,21 @@
-"""The sources compile, link and run for the oldest C library that wheels promise, and for musl: with zig's compiler."""
+"""The sources compile, link and run for the oldest C library that wheels promise, and for musl.
+
+With zig's compiler; and with a CPython made for musl, which has no GIL either, where the extension is loaded."""
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from helpers.musl import build_python
 from helpers.native import run_apart
 from helpers.wheels import call
 
@@ -89,7 +94,7 @@ C_TESTS = ["linux/test_procfs.c", "linux/test_cgroupfs.c", "linux/test_tree.c", 
 
 @pytest.mark.timeout(400)
 def test_the_core_runs_with_musl(source, tmp_path):
-    """The C tests that need no group of their own; to load the extension, an interpreter of musl is missing here."""
+    """The C tests that need no group of their own."""
     csrc, native = source / "csrc", source / "tests/native"
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl", "-std=c11", "-O1"]
     zig += ["-D_GNU_SOURCE", *(f"-I{one}" for one in (csrc, native, native / "linux"))]
@@ -103,3 +108,46 @@ def test_the_core_runs_with_musl(source, tmp_path):
         assert needed(program) == (set(), set())
         done = run_apart(program)
         assert done.returncode == 0, done.stdout
+
+
+ON_MUSL = ["cli", "dropping", "members", "run_anywhere", "threads"]
+if os.environ.get("PYJOB_AGAIN") == "all":
+    ON_MUSL = ["*"]
+PURE = [
+    "pytest",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+    "pytest-timeout",
+    "pytest-rerunfailures",
+    "setuptools",
+]
+
+
+@pytest.mark.timeout(4000)
+@pytest.mark.tool("apt-get", "cc", "make", "musl-gcc")
+def test_an_interpreter_of_musl_without_a_gil(source, tmp_path):
+    python = build_python(tmp_path)
+    site, lib, checkout = tmp_path / "site", tmp_path / "lib", tmp_path / "source"
+    for name in PURE:
+        for file in metadata.files(name) or ():
+            if ".." not in file.parts:
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file.locate(), site / file)
+    shutil.copytree(source, checkout, ignore=shutil.ignore_patterns("build"))
+    shutil.copytree(checkout / "pyjob", lib / "pyjob")
+    made = ["build_ext", "--build-lib", lib, "--build-temp", tmp_path / "temp"]
+    call(python, "setup.py", "-q", *made, cwd=checkout, PYTHONPATH=str(site))
+    (extension,) = (lib / "pyjob").glob("_native.cpython-313t-*-linux-musl.so")
+    assert needed(extension) == ({"libc.so"}, set())
+
+    tests = Path(__file__).resolve().parent.parent
+    files = [file for name in ON_MUSL for file in sorted((tests / "conformance").glob(f"test_{name}.py"))]
+    env = ["env", f"PYTHONPATH={lib}:{site}"]
+    ask = "import sys, pyjob; assert not sys._is_gil_enabled(); print(pyjob._native.__file__)"
+    assert call(*env, python, "-c", ask, cwd=tmp_path).strip() == str(extension)
+    done = run_apart(*env, python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--color=no", *files, seconds=3500)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"^(\d+) passed", done.stdout, re.M)
+    assert passed and int(passed[1]) > 150, done.stdout
