@@ -15,6 +15,8 @@
 #include "linux/pidref.h"
 #include "posix/spawn.h"
 
+enum { LATE_MS = 1000 }; /* for a guard that is about to tell */
+
 struct pj_launch {
     char *path; /* of the guard's executable */
     pj_wire *wire;
@@ -273,6 +275,12 @@ static bool is_dead(const pj_ward *ward) {
     return ward->guard.handle >= 0 && poll(&ended, 1, 0) == 1;
 }
 
+static bool has_ended(const pj_ward *ward) {
+    bool alive;
+    pj_error refused;
+    return pj_process_alive(&ward->program, &alive, &refused) == 0 && !alive;
+}
+
 /* With the lock held. The guard's end of the socket may be held by a forked child of ours, too, so its death is looked
  * for by itself: before the last look at the socket, as it may have said something and then died. */
 static void hear(pj_ward *ward) {
@@ -295,10 +303,8 @@ pj_ward_state pj_ward_look(pj_ward *ward) {
     pthread_mutex_lock(&ward->lock);
     hear(ward);
     if (ward->gone && !ward->empty) {
-        pj_error refused;
         ward->lost = true;
-        bool alive; /* when the program is dead, too, nobody can tell any more what came of the others */
-        ward->empty = pj_process_alive(&ward->program, &alive, &refused) == 0 && !alive;
+        ward->empty = has_ended(ward); /* then nobody can tell any more what came of the others */
     }
     pj_ward_state state = ward->empty ? PJ_WARD_EMPTY : ward->gone ? PJ_WARD_LOST : PJ_WARD_LIVE;
     pthread_mutex_unlock(&ward->lock);
@@ -335,8 +341,10 @@ int pj_ward_await(const pj_ward *ward, pj_deadline deadline, pj_error *err) {
     }
 }
 
+/* Of a dead program the guard is about to tell, where a parent's wait4(2) would know at once: so it gets the time,
+ * unless it is stopped, or a tracer keeps the program from it. */
 int pj_ward_collect(pj_ward *ward, pj_deadline deadline, int *returncode, pj_error *err) {
-    for (;;) {
+    for (bool late = false;;) {
         pthread_mutex_lock(&ward->lock);
         hear(ward);
         bool told = ward->told, gone = ward->gone;
@@ -353,7 +361,10 @@ int pj_ward_collect(pj_ward *ward, pj_deadline deadline, int *returncode, pj_err
             return pj_fail(err, ECHILD, "recv (pyjob-guard)");
         }
         int waited = pj_ward_await(ward, deadline, err);
-        if (waited != 0) {
+        if (waited == 1 && !late && has_ended(ward)) {
+            late = true;
+            deadline = pj_now() + LATE_MS * PJ_MS;
+        } else if (waited != 0) {
             return waited;
         }
     }

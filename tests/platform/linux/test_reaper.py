@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,24 @@ def test_the_pid_is_kept_until_collected() -> None:
     guard = guard_of(program.pid)
     assert program.poll() == 0
     eventually(lambda: not guard.alive())
+
+
+@pytest.mark.parametrize("ask", ["poll", "close"])
+def test_a_late_guard_is_heard(ask: str) -> None:
+    """The status of a dead program is known at once, as where the caller is its parent."""
+    program = popen(["sh", "-c", "read line; exit 7"], stdin=subprocess.PIPE)
+    guard = guard_of(program.pid)
+    os.kill(guard.pid, signal.SIGSTOP)
+    program.stdin.close()
+    eventually(lambda: field(program.pid, 3) == "Z")
+    goes_on = threading.Timer(0.3, os.kill, (guard.pid, signal.SIGCONT))
+    goes_on.start()
+    try:
+        if ask == "close":
+            program.job.close()
+        assert program.poll() == 7
+    finally:
+        goes_on.join()
 
 
 def test_a_late_guard_of_a_dropped_popen_leaves_with_the_next_start() -> None:
