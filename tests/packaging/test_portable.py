@@ -110,7 +110,7 @@ def test_the_core_runs_with_musl(source, tmp_path):
         assert done.returncode == 0, done.stdout
 
 
-ON_MUSL = ["cli", "dropping", "members", "run_anywhere", "threads"]
+ON_MUSL = ["dropping", "members", "process_handle", "threads"]
 if os.environ.get("PYJOB_AGAIN") == "all":
     ON_MUSL = ["*"]
 PURE = [
