@@ -270,12 +270,12 @@ static void understand(pj_ward *ward, const pj_message *message) {
     }
 }
 
-static bool is_dead(const pj_ward *ward) {
+static bool guard_is_dead(const pj_ward *ward) {
     struct pollfd ended = {.fd = (int)ward->guard.handle, .events = POLLIN};
     return ward->guard.handle >= 0 && poll(&ended, 1, 0) == 1;
 }
 
-static bool has_ended(const pj_ward *ward) {
+static bool program_is_dead(const pj_ward *ward) {
     bool alive;
     pj_error refused;
     return pj_process_alive(&ward->program, &alive, &refused) == 0 && !alive;
@@ -284,7 +284,7 @@ static bool has_ended(const pj_ward *ward) {
 /* With the lock held. The guard's end of the socket may be held by a forked child of ours, too, so its death is looked
  * for by itself: before the last look at the socket, as it may have said something and then died. */
 static void hear(pj_ward *ward) {
-    bool dead = is_dead(ward);
+    bool dead = guard_is_dead(ward);
     while (!ward->gone) {
         pj_message message;
         ssize_t size = recv(ward->socket, &message, sizeof message, MSG_DONTWAIT);
@@ -304,7 +304,7 @@ pj_ward_state pj_ward_look(pj_ward *ward) {
     hear(ward);
     if (ward->gone && !ward->empty) {
         ward->lost = true;
-        ward->empty = has_ended(ward); /* then nobody can tell any more what came of the others */
+        ward->empty = program_is_dead(ward); /* then nobody can tell any more what came of the others */
     }
     pj_ward_state state = ward->empty ? PJ_WARD_EMPTY : ward->gone ? PJ_WARD_LOST : PJ_WARD_LIVE;
     pthread_mutex_unlock(&ward->lock);
@@ -361,7 +361,7 @@ int pj_ward_collect(pj_ward *ward, pj_deadline deadline, int *returncode, pj_err
             return pj_fail(err, ECHILD, "recv (pyjob-guard)");
         }
         int waited = pj_ward_await(ward, deadline, err);
-        if (waited == 1 && !late && has_ended(ward)) {
+        if (waited == 1 && !late && program_is_dead(ward)) {
             late = true;
             deadline = pj_now() + LATE_MS * PJ_MS;
         } else if (waited != 0) {
@@ -374,7 +374,7 @@ int pj_ward_collect(pj_ward *ward, pj_deadline deadline, int *returncode, pj_err
 
 static int receive_reply(pj_ward *ward, pj_message *reply, pj_error *err) {
     for (;;) {
-        bool dead = is_dead(ward);
+        bool dead = guard_is_dead(ward);
         ssize_t size = recv(ward->socket, reply, sizeof *reply, MSG_DONTWAIT);
         if (size == sizeof *reply) {
             return 0;

@@ -26,33 +26,26 @@ pytestmark = [
 pytest.importorskip("ziglang", reason="needs ziglang")
 
 
+def compiled(source, folder, python, **environment):
+    """The folder with pyjob made by setup.py."""
+    shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("build"))
+    made = ["build_py", "build_ext", "--build-lib", folder / "lib", "--build-temp", folder / "temp"]
+    call(python, "setup.py", "-q", *made, cwd=folder / "source", **environment)
+    if not (folder / "lib" / "pyjob" / "__init__.py").exists():
+        for one in (source / "pyjob").glob("*.py"):
+            shutil.copy(one, folder / "lib" / "pyjob")
+    return folder / "lib"
+
+
 @pytest.fixture(scope="module")
 def build(source, tmp_path_factory):
     """build("gnu.2.17"): the folder with pyjob made by setup.py with zig as the compiler."""
     cache = tmp_path_factory.mktemp("zig")
 
     def make(libc):
-        folder = tmp_path_factory.mktemp(libc)
-        shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("build"))
         compiler = f"{sys.executable} -m ziglang cc -target {platform.machine()}-linux-{libc}"
-        command = [
-            "setup.py",
-            "-q",
-            "build_py",
-            "build_ext",
-            "--build-lib",
-            folder / "lib",
-            "--build-temp",
-            folder / "temp",
-        ]
-        call(
-            sys.executable, *command, cwd=folder / "source", CC=compiler, CFLAGS="-O1", ZIG_GLOBAL_CACHE_DIR=str(cache),
-            ZIG_LOCAL_CACHE_DIR=str(cache)
-        )  # fmt: skip
-        if not (folder / "lib" / "pyjob" / "__init__.py").exists():
-            for one in (source / "pyjob").glob("*.py"):
-                shutil.copy(one, folder / "lib" / "pyjob")
-        return folder / "lib"
+        caches = {f"ZIG_{one}_CACHE_DIR": str(cache) for one in ("GLOBAL", "LOCAL")}
+        return compiled(source, tmp_path_factory.mktemp(libc), sys.executable, CC=compiler, CFLAGS="-O1", **caches)
 
     return make
 
@@ -113,32 +106,20 @@ def test_the_core_runs_with_musl(source, tmp_path):
 ON_MUSL = ["dropping", "members", "process_handle", "threads"]
 if os.environ.get("PYJOB_AGAIN") == "all":
     ON_MUSL = ["*"]
-PURE = [
-    "pytest",
-    "pluggy",
-    "iniconfig",
-    "packaging",
-    "pygments",
-    "pytest-timeout",
-    "pytest-rerunfailures",
-    "setuptools",
-]
+PURE = ["pytest", "pluggy", "iniconfig", "packaging", "pygments", "pytest-timeout", "setuptools"]
 
 
 @pytest.mark.timeout(4000)
 @pytest.mark.tool("apt-get", "cc", "make", "musl-gcc")
 def test_an_interpreter_of_musl_without_a_gil(source, tmp_path):
     python = build_python(tmp_path)
-    site, lib, checkout = tmp_path / "site", tmp_path / "lib", tmp_path / "source"
+    site = tmp_path / "site"
     for name in PURE:
         for file in metadata.files(name) or ():
             if ".." not in file.parts:
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file.locate(), site / file)
-    shutil.copytree(source, checkout, ignore=shutil.ignore_patterns("build"))
-    shutil.copytree(checkout / "pyjob", lib / "pyjob")
-    made = ["build_ext", "--build-lib", lib, "--build-temp", tmp_path / "temp"]
-    call(python, "setup.py", "-q", *made, cwd=checkout, PYTHONPATH=str(site))
+    lib = compiled(source, tmp_path, python, PYTHONPATH=str(site))
     (extension,) = (lib / "pyjob").glob("_native.cpython-313t-*-linux-musl.so")
     assert needed(extension) == ({"libc.so"}, set())
 
