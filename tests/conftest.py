@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -132,6 +133,32 @@ def tree(folder: Path) -> Iterator[Callable[..., Tree]]:
     yield make
     for one in made:
         one.end()
+
+
+def _as_nobody(code: str) -> subprocess.CompletedProcess[str]:
+    begin = f"import os, signal, sys, time\nsys.path[:0] = {sys.path!r}\nimport pyjob\n"
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", begin + code]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
+
+
+@functools.cache
+def _nobodys_refusal() -> str:
+    done = _as_nobody("")
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[str], str]:
+    """Runs Python code, with pyjob at hand, as a user without rights; what it prints."""
+    if refusal := _nobodys_refusal():
+        pytest.skip(f"nobody cannot use this Python: {refusal}")
+
+    def run(code: str) -> str:
+        done = _as_nobody(code)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    return run
 
 
 class Bystander:

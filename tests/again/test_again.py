@@ -1,5 +1,5 @@
-"""Tests once more: with an extension or a guard built with sanitizers, each in several threads at once, and on a debug
-build of CPython.
+"""Tests once more: with an extension or a guard built with sanitizers, each in several threads at once, in a
+sub-interpreter, and on a debug build of CPython.
 
 Python itself is not sanitized: what is seen is what our C code does, and what it hands to the C library. Leaks are
 looked for in native/ and leak/, since CPython's own would drown ours. Whoever is started with the tests' environment
@@ -25,6 +25,7 @@ import pytest
 import pyjob
 from helpers.leftovers import LINUX
 from helpers.native import NATIVE, SOURCE, Library, run_apart
+from helpers.pythons import pythons
 from helpers.under_test import Backend
 
 pytestmark = [
@@ -40,8 +41,10 @@ ALL = os.environ.get("PYJOB_AGAIN") == "all"
 if ALL:  # not only those in which our C code does most: for an hour to spare
     ALONE = sorted(one.stem.removeprefix("test_") for one in (HERE.parent / "conformance").glob("test_*.py"))
 DEBUGGED = ["bad_arguments", "members", "names", "preexec", "process_handle"]  # what they start is as slow
+INSIDE = ALONE if ALL else ["contains", "dropping", "kill", "members", "wait"]
 TOGETHER = ["close", "inherited", "kill", "release", "stop"]
 TOGETHER_WATCHED = ["contains", "threads", "wait"]
+PYTEST = ["-m", "pytest"]
 THREADS = "--parallel-threads=3"
 
 ADDRESS, THREAD = "address,undefined", "thread"
@@ -92,7 +95,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sanit
 
 def conformance(modules: list[str], *options: str) -> list[str]:
     files = [str(HERE.parent / "conformance" / f"test_{one}.py") for one in modules]
-    return ["-m", "pytest", "-p", "no:cacheprovider", "--color=no", *options, *files]
+    return ["-p", "no:cacheprovider", "--color=no", *options, *files]
 
 
 def assert_all_ran_in_threads(said: str) -> None:
@@ -103,14 +106,14 @@ def assert_all_ran_in_threads(said: str) -> None:
 
 def test_addresses_and_undefined_behaviour(sanitized: Callable[[str], Sanitized]) -> None:
     it = sanitized(ADDRESS)
-    done, told = it.run(*conformance(ALONE, "-k", "not test_wait_tells_the_signal"))  # which aborts on purpose
+    done, told = it.run(*PYTEST, *conformance(ALONE, "-k", "not test_wait_tells_the_signal"))  # which aborts on purpose
     assert not told and done.returncode == 0, f"{told}\n{done.stdout}"
     assert f"pyjob from {it.package}" in done.stdout
 
 
 def test_races(sanitized: Callable[[str], Sanitized]) -> None:
     it = sanitized(THREAD)
-    done, told = it.run(*conformance(TOGETHER_WATCHED, THREADS, "-k", "not process-group"))  # it has no locks
+    done, told = it.run(*PYTEST, *conformance(TOGETHER_WATCHED, THREADS, "-k", "not process-group"))  # it has no locks
     assert not told and done.returncode == 0, f"{told}\n{done.stdout}"
     assert f"pyjob from {it.package}" in done.stdout
     assert_all_ran_in_threads(done.stdout)
@@ -120,9 +123,30 @@ def test_races(sanitized: Callable[[str], Sanitized]) -> None:
 def test_in_threads(name: str) -> None:
     if why := Backend.find(name)[1]:
         pytest.skip(why)
-    done = run_apart("env", f"PYJOB_TEST_BACKENDS={name}", sys.executable, *conformance(TOGETHER, THREADS), seconds=800)
+    done = run_apart(
+        "env", f"PYJOB_TEST_BACKENDS={name}", sys.executable, *PYTEST, *conformance(TOGETHER, THREADS), seconds=800
+    )
     assert done.returncode == 0, done.stdout
     assert_all_ran_in_threads(done.stdout)
+
+
+@pytest.mark.parametrize("gil", ["shared", "own"])
+def test_in_a_sub_interpreter(gil: str) -> None:
+    """A GIL of its own has one since Python 3.12."""
+    python: str | None = sys.executable
+    if gil == "own" and sys.version_info < (3, 12):
+        python = next((one for version, one in reversed(pythons().items()) if version >= (3, 12)), None)
+        if not python:
+            pytest.skip("no CPython 3.12 or later on this machine")
+    env = ["env", f"PYTHONPATH={sysconfig.get_path('platlib')}", "PYTHONDONTWRITEBYTECODE=1"]
+    # One plugin keeps a thread to the end, the other's module is for the main interpreter alone.
+    options = ["-p", "no:rerunfailures", "-p", "no:faulthandler", "-o", "timeout_method=thread"]
+    tests = conformance(INSIDE, "-m", "not main_interpreter", *options)
+    done = run_apart(*env, python, HERE / "inside.py", gil, *tests, seconds=3600 if ALL else 800)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"^=+ (\d+) passed", done.stdout, re.M)
+    assert passed and int(passed[1]) > 100, done.stdout
+    assert "its end was quiet" in done.stdout
 
 
 def test_the_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +165,7 @@ def test_the_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It is larger then; and a test's folder is closed to the other user of some tests.
     options = ["-p", "no:cacheprovider", "--color=no", "-k", "not resident and not hidepid"]
     env = ["env", f"PYTHONPATH={package.parent}"]
-    done = run_apart(*env, sys.executable, "-m", "pytest", *options, *files, seconds=800)
+    done = run_apart(*env, sys.executable, *PYTEST, *options, *files, seconds=800)
     assert done.returncode == 0, done.stdout
     assert f"pyjob from {package}" in done.stdout
 
@@ -154,7 +178,7 @@ def test_debug_python() -> None:
     done = run_apart("env", *env, "python3-dbg", "-c", ask, seconds=60)
     if done.stdout.split() != [str(one) for one in sys.version_info[:2]]:
         pytest.skip(f"python3-dbg is another version: {done.stdout}")
-    done = run_apart("env", *env, "python3-dbg", "-X", "dev", *conformance(DEBUGGED), seconds=800)
+    done = run_apart("env", *env, "python3-dbg", "-X", "dev", *PYTEST, *conformance(DEBUGGED), seconds=800)
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed and int(passed[1]) > 100, done.stdout

@@ -89,12 +89,13 @@ def test_a_process_handle(backend, stock):
 
 @pytest.mark.needs("assign")
 def test_psutil(backend, stock):
-    psutil = pytest.importorskip("psutil")
+    psutil = pytest.importorskip("psutil", exc_type=ImportError)  # which it raises in a sub-interpreter, too
     with backend.job() as job:
         job.assign(psutil.Process(stock.pid))
         assert job.pids() == [stock.pid]
 
 
+@pytest.mark.main_interpreter
 @pytest.mark.needs("assign")
 @pytest.mark.skipif(os.name == "nt", reason="spawn imports the main module, which is pytest")
 def test_multiprocessing(backend):

@@ -126,6 +126,7 @@ def test_signals_are_refused_as_stock(backend: Any, number: int) -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.main_interpreter
 @pytest.mark.parametrize("number", [-2, -1])
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="stock has no process_group")
 def test_a_negative_process_group_with_preexec_fn(backend: Any, number: int) -> None:

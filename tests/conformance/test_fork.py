@@ -31,6 +31,7 @@ def in_child(action, fork=None):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.main_interpreter
 def test_operations_in_the_child(backend, tree):
     import pyjob
     from helpers.operations import OPERATIONS
@@ -60,6 +61,7 @@ def test_operations_in_the_child(backend, tree):
         program.wait()
 
 
+@pytest.mark.main_interpreter
 def test_close_in_the_child_does_nothing(backend, tree):
     with backend.job() as job:
         family = tree(chain("top", "child"))
@@ -78,6 +80,7 @@ def test_close_in_the_child_does_nothing(backend, tree):
         program.wait()
 
 
+@pytest.mark.main_interpreter
 @pytest.mark.parametrize("fork", [None, lambda: ctypes.PyDLL(None).fork()], ids=["os.fork", "in C"])
 def test_a_popen_in_the_child_ends_nobody_and_says_so(backend, tree, fork):
     import pyjob
@@ -128,6 +131,7 @@ def test_what_the_child_forgets(backend, owners, tree):
     family.assert_dead()
 
 
+@pytest.mark.main_interpreter
 def test_the_childs_own_job(backend, tree, folder):
     """Daemonize before making a job: the child has guards and roots of its own."""
     mine, its = tree(chain("top", "child")), tree(chain("top", "child"))
@@ -177,6 +181,7 @@ def test_a_forked_child_does_not_keep_the_members_alive(backend, owners, tree):
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.main_interpreter
 def test_a_child_that_becomes_a_daemon_keeps_its_files(backend, folder, tree):
     """It closes all descriptors, and opens others by the same numbers: what it forgets of ours must not close those."""
     family = tree(chain("top", "child"))
@@ -202,6 +207,7 @@ def test_a_child_that_becomes_a_daemon_keeps_its_files(backend, folder, tree):
     family.assert_dead()
 
 
+@pytest.mark.main_interpreter
 @pytest.mark.needs("named")
 def test_a_job_opened_by_name_is_closed_at_fork_too(backend, folder):
     import pyjob

@@ -522,18 +522,6 @@ time.sleep(100)
     top.wait(DEADLINE)
 
 
-def as_nobody(body):
-    """Runs Python code as a user who owns `mixed` but for one member; what it prints."""
-    script = f"import os, signal, sys, time\nsys.path[:0] = {sys.path!r}\nimport pyjob\n{body}"
-    script += "\nsignal.setitimer(signal.ITIMER_REAL, 0)"
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", script]
-    result = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
-    if "setpriv: failed to execute" in result.stderr or "Permission denied" in result.stderr:
-        pytest.skip(f"nobody cannot execute Python here: {result.stderr.strip()}")
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
 NOISE = """
 signal.signal(signal.SIGALRM, lambda *_: None)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
@@ -544,7 +532,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 @pytest.mark.tool("setpriv")
 @pytest.mark.skipif(not LINUX, reason="setpriv")
 @pytest.mark.parametrize("noise", ["", NOISE], ids=["quiet", "signals"])
-def test_survivors_are_named(mixed, noise):
+def test_survivors_are_named(mixed, noise, as_nobody):
     """A child that became another user's cannot be ended by a caller without rights; the rest can. It is named also
     when its parent is long dead, and signals came in between."""
     body = f"""{noise}
@@ -552,6 +540,7 @@ try:
     pyjob.kill_tree({mixed["top"].pid}, timeout=0.5)
 except pyjob.SurvivorsError as error:
     print(error.pids, error.killed)
+signal.setitimer(signal.ITIMER_REAL, 0)
 """
     killed = sorted(mixed[one].pid for one in ("top", "mine"))
     assert as_nobody(body) == f"{[mixed['other'].pid]} {killed}"
@@ -570,7 +559,7 @@ def test_the_error_carries_both_lists():
 @pytest.mark.root
 @pytest.mark.tool("setpriv")
 @pytest.mark.skipif(not LINUX, reason="setpriv")
-def test_ctrl_c_ends_the_wait_for_survivors(mixed):
+def test_ctrl_c_ends_the_wait_for_survivors(mixed, as_nobody):
     body = f"""
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -588,7 +577,7 @@ except KeyboardInterrupt:
 @pytest.mark.root
 @pytest.mark.tool("setpriv")
 @pytest.mark.skipif(not LINUX, reason="setpriv")
-def test_whom_we_may_not_end_at_all(mixed):
+def test_whom_we_may_not_end_at_all(mixed, as_nobody):
     """No survivor of a kill, but a refusal, and at once."""
     body = f"""
 begun = time.monotonic()
@@ -604,7 +593,7 @@ except PermissionError as error:
 @pytest.mark.root
 @pytest.mark.tool("setpriv")
 @pytest.mark.skipif(not LINUX, reason="setpriv")
-def test_a_handler_may_close_the_handle(mixed):
+def test_a_handler_may_close_the_handle(mixed, as_nobody):
     body = f"""
 handle = pyjob.ProcessHandle({mixed["top"].pid})
 signal.signal(signal.SIGALRM, lambda *_: handle.close())
@@ -653,6 +642,7 @@ process.wait()
     assert not tracer.alive()
 
 
+@pytest.mark.main_interpreter
 @pytest.mark.skipif(not POSIX, reason="setitimer")
 def test_signals_do_not_shorten_it(folder):
     """A timer that fires all the time: the tree dies completely all the same, and the list is whole."""

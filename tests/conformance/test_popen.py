@@ -112,6 +112,7 @@ def test_a_waiter_with_a_timeout_beside_one_without(backend: Any) -> None:
 # -- which path ran ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_interpreter
 def test_the_start_is_native(backend: Any) -> None:
     expected = {"cgroup": {"clone3", "vfork"}, "reaper": {"guard"}, "process-group": {"vfork"}}[str(backend)]
     with backend.popen(["true"]) as program:
@@ -340,6 +341,7 @@ def test_finished_popens_that_are_kept_hold_no_descriptors(backend: Any) -> None
     eventually(few)
 
 
+@pytest.mark.main_interpreter
 def test_a_forked_child_neither_kills_nor_waits(backend: Any) -> None:
     with backend.popen(SLEEP) as program:
         child = os.fork()
@@ -360,6 +362,7 @@ def test_a_forked_child_neither_kills_nor_waits(backend: Any) -> None:
 # -- beside other code ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_interpreter
 def test_os_wait_sees_the_program_and_no_helper(backend: Any) -> None:
     """A loop over os.wait() gets the caller's own children and nothing else."""
     own = os.spawnlp(os.P_NOWAIT, "sh", "sh", "-c", "sleep 0.1; exit 9")
@@ -453,6 +456,7 @@ def test_limits_affinity_and_umask_are_those_of_the_moment(backend: Any) -> None
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
+@pytest.mark.main_interpreter
 def test_signal_mask_and_dispositions(backend: Any) -> None:
     code = "import signal; print(sorted(map(int, signal.pthread_sigmask(0, []))), signal.getsignal(1).name)"
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -469,6 +473,7 @@ def test_signal_mask_and_dispositions(backend: Any) -> None:
     assert b"SIG_IGN" in stock
 
 
+@pytest.mark.main_interpreter
 def test_sigchld_ignored(backend: Any) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
@@ -579,6 +584,7 @@ def on_terminal(code: str, keys: bytes = b"") -> tuple[int, str]:
         os.close(terminal)
 
 
+@pytest.mark.main_interpreter
 def test_a_program_reads_the_terminal(backend: Any) -> None:
     code = (
         "import pyjob, sys\n"
@@ -594,6 +600,7 @@ def test_a_program_reads_the_terminal(backend: Any) -> None:
     assert "parent read again" in output
 
 
+@pytest.mark.main_interpreter
 def test_ctrl_c_at_the_terminal_reaches_the_program(backend: Any) -> None:
     code = (
         "import pyjob, signal\n"

@@ -15,7 +15,7 @@ from helpers.procs import DEADLINE, alive
 
 resource = pytest.importorskip("resource")  # these are for POSIX; tests/conformance/test_run_anywhere.py is not
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="POSIX"), pytest.mark.main_interpreter]
 
 
 def output(program: Any) -> str:

@@ -267,6 +267,7 @@ def test_output_of_those_that_are_asked_to_end_is_not_lost(backend: Any, folder:
     assert done.stdout == b"early\nbye\n"
 
 
+@pytest.mark.main_interpreter
 def test_nothing_is_alive_after_ctrl_c(backend: Any, folder: Path) -> None:
     timer = threading.Timer(0.5, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
     timer.start()

@@ -7,7 +7,10 @@ import pytest
 
 import pyjob
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no timer that raises a signal there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="no timer that raises a signal there"),
+    pytest.mark.main_interpreter,
+]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from helpers.pythons import pythons
+
 pytestmark = pytest.mark.timeout(900)
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
@@ -56,19 +58,9 @@ def excluded(backend: str, version: str) -> dict[str, str]:
 
 
 def interpreter(version: str) -> str | None:
-    """A CPython of this version: this one, pyenv's, or one on PATH; None without its `test` package."""
-    if version == OWN:
-        found = [sys.executable]
-    elif sys.platform == "win32":
-        found = []  # under Wine, PATH and the home hold programs of another system
-    else:
-        root = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-        found = sorted(map(str, Path(root, "versions").glob(f"{version}.*/bin/python{version}")))
-        found += filter(None, [shutil.which(f"python{version}")])
-    for one in found:
-        if subprocess.run([one, "-c", "import test.test_subprocess"], capture_output=True).returncode == 0:
-            return one
-    return None
+    """A CPython of this version, with its `test` package."""
+    major, minor = map(int, version.split("."))
+    return pythons("test.test_subprocess").get((major, minor))
 
 
 @pytest.fixture(params=VERSIONS)

@@ -1,12 +1,11 @@
-"""Run by the tests with one interpreter after the other: two sub-interpreters, each with a pyjob of its own."""
+"""Run by the tests with one Python after the other: two sub-interpreters, each with a pyjob of its own."""
 
 import sys
 import threading
+from pathlib import Path
 
-try:
-    import _interpreters as interpreters  # Python 3.13
-except ImportError:
-    import _xxsubinterpreters as interpreters
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
+from helpers import interpreters  # noqa: E402
 
 WORK = """
 import subprocess, sys
@@ -19,26 +18,15 @@ with pyjob.Job() as job:
 done = pyjob.run([sys.executable, "-S", "-c", "print('done')"], stdout=subprocess.PIPE)
 assert done.stdout == b"done\\n"
 """
-failed = []
+failures = []
 
 
 def work(number):
     """Twice in each: what the first time made is there the second time."""
-    for _ in range(2):
-        try:
-            failure = interpreters.run_string(number, WORK)
-        except Exception as error:
-            failure = error
-        if failure is not None:
-            failed.append(failure)
+    failures.extend(interpreters.run(number, WORK) for _ in range(2))
 
 
-own = sys.argv[1] == "own"  # a GIL of their own, since Python 3.12
-if sys.version_info >= (3, 13):
-    numbers = [interpreters.create("isolated" if own else "legacy") for _ in range(2)]
-else:
-    numbers = [interpreters.create(isolated=own) for _ in range(2)]
-
+numbers = [interpreters.create(own_gil=sys.argv[1] == "own") for _ in range(2)]
 if sys.argv[2] == "at once":
     threads = [threading.Thread(target=work, args=(number,)) for number in numbers]
     for one in threads:
@@ -50,6 +38,6 @@ else:
         work(number)
 for number in numbers:
     interpreters.destroy(number)
-for failure in failed:
-    print(getattr(failure, "formatted", None) or failure)
-sys.exit(1 if failed else 0)
+failed = [one for one in failures if one]
+print(*failed, sep="\n")
+sys.exit(bool(failed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.pythons import pythons
 from helpers.wheels import call
 
 HERE = Path(__file__).resolve().parent
@@ -20,31 +20,8 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about the guard")
 
 
-@functools.cache
-def pythons():
-    """Every CPython from 3.10 on that is found, one of each minor version: on the PATH, beside the one that runs."""
-    folders = [Path(one) for one in os.environ.get("PATH", os.defpath).split(os.pathsep)]
-    homes = [Path(os.path.realpath(sys.base_prefix)).parent]
-    if pyenv := shutil.which("pyenv"):
-        homes.append(Path(pyenv).parent.parent / "versions")
-    folders += [one / "bin" for home in homes if home.name == "versions" for one in sorted(home.iterdir())]
-    names = [f"python3.{minor}" for minor in range(10, 16)]
-    probe = (
-        "import sys, sysconfig\n"
-        "print(*sys.version_info[:2], sysconfig.get_config_var('Py_GIL_DISABLED') or 0, sys.executable)"
-    )
-    found = {sys.version_info[:2]: sys.executable}
-    for path in [folder / name for folder in folders for name in names]:
-        if os.access(path, os.X_OK):
-            done = subprocess.run([path, "-c", probe], capture_output=True, text=True)
-            major, minor, free, program = (done.stdout.strip().split(" ", 3) + [""] * 4)[:4]
-            if done.returncode == 0 and free == "0":
-                found.setdefault((int(major), int(minor)), program)
-    return sorted(found.items())
-
-
 EVERY_PYTHON = pytest.mark.parametrize(
-    "python", [pytest.param(path, id=f"{version[0]}.{version[1]}") for version, path in pythons()]
+    "python", [pytest.param(path, id=f"{version[0]}.{version[1]}") for version, path in pythons().items()]
 )
 
 

@@ -129,7 +129,6 @@ def test_an_interpreter_of_musl_without_a_gil(source, tmp_path):
     ask = "import sys, pyjob; assert not sys._is_gil_enabled(); print(pyjob._native.__file__)"
     assert call(*env, python, "-c", ask, cwd=tmp_path).strip() == str(extension)
     options = ["-p", "no:cacheprovider", "-q", "--color=no"]
-    options += ["-k", "not as_nobody"]  # a test's folder, and this Python in it, is closed to another user
     done = run_apart(*env, python, "-m", "pytest", *options, *files, seconds=3500)
     assert done.returncode == 0, done.stdout
     passed = re.search(r"^(\d+) passed", done.stdout, re.M)
