@@ -239,3 +239,10 @@ def pytest_report_header() -> list[str]:
     for info in pyjob.backends():
         lines.append(f"  {info.name}: {'available' if info.available else info.why}")
     return lines
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Why a test needed its second look (pytest-rerunfailures) is told, too."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"at first {report.nodeid}", "_")
+        terminalreporter.write_line(report.longreprtext)

@@ -193,7 +193,7 @@ def lanes(work: Path, python: Path, arguments: list[str], lines: list[str]) -> l
     once = [one for one in everything if one not in everywhere]
     found = [Lane("as it is", [*pytest, *(chosen or everywhere)])]
     if once and not chosen:
-        found.append(Lane("once", [*pytest, *once]))
+        found.insert(0, Lane("once", [*pytest, *once]))  # as long as all others together
     if LINUX:
         cgroup = own_cgroup()
         base = cgroup / f"pyjob-run-{os.getpid()}" if cgroup and os.access(cgroup, os.W_OK) else None

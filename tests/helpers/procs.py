@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -238,3 +240,9 @@ def pidfds() -> bool:
     except (AttributeError, OSError):
         return False
     return True
+
+
+def pid_max_is_per_namespace() -> bool:
+    """Since Linux 6.14. Before, to set it in a namespace would set it for the whole machine."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 14)

@@ -14,9 +14,7 @@ import contextlib
 import errno
 import mmap
 import os
-import platform
 import random
-import re
 import shutil
 import signal
 import struct
@@ -32,7 +30,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from helpers.leftovers import members, own_cgroup  # noqa: E402
-from helpers.procs import eventually  # noqa: E402
+from helpers.procs import eventually, pid_max_is_per_namespace  # noqa: E402
 
 WORDS = ["stop", "drain", "innocents", "forced", "hits", "members"]
 OPERATIONS = len(WORDS)  # and one more, a word for each driver
@@ -100,12 +98,6 @@ def compile_program(folder: Path) -> Path:
     program = folder / "strangers"
     subprocess.run(["cc", "-O1", "-o", str(program), str(source)], check=True)
     return program
-
-
-def pid_max_is_per_namespace() -> bool:
-    """Since Linux 6.14. Before, to set it in the arena would set it for the whole machine."""
-    found = re.match(r"(\d+)\.(\d+)", platform.release())
-    return found is not None and (int(found[1]), int(found[2])) >= (6, 14)
 
 
 @dataclass(frozen=True)
