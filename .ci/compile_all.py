@@ -5,6 +5,7 @@ A compile check, not a test: what runs is tested on Linux, and on Windows under 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,11 @@ TARGETS = {
     "aarch64-windows-gnu": "win",
 }
 
+# What manylinux2014 has of Linux 3.10, and zig of today: calls above finit_module(2), and constants that they brought.
+OLD_HEADERS = "linux-gnu.2.17"
+LAST_CALL = {"x86_64": 313, "aarch64": 273}
+YOUNGER = ["CLONE_INTO_CGROUP", "CLONE_PIDFD", "CLOSE_RANGE_CLOEXEC", "CLOSE_RANGE_UNSHARE", "MFD_CLOEXEC", "P_PIDFD"]
+
 
 def sources(platform: str) -> list[Path]:
     """As in setup.py, whose lists are by platform too."""
@@ -47,6 +53,8 @@ def compile_one(target: str, source: Path, folder: Path) -> str:
     """ "" or what the compiler said."""
     guard = source.parent.name == "guard"
     flags = ["-D_GNU_SOURCE"] if "linux" in target else []
+    if OLD_HEADERS in target and source.parent.name != "py":  # where no system call is made
+        flags += ["-include", str(folder / f"{target}.h")]
     if source.parent.name == "py":
         include = folder / "windows" if "windows" in target else sysconfig.get_path("include")
         flags += [f"-DPy_LIMITED_API=0x{setup.LIMITED_API:08x}", f"-I{include}"]
@@ -62,6 +70,20 @@ def headers_for_windows(folder: Path) -> None:
     """This machine's, but for pyconfig.h."""
     shutil.copytree(sysconfig.get_path("include"), folder, ignore=shutil.ignore_patterns("pyconfig.h"))
     shutil.copy(CHECKOUT / "tests/windows/shim/pyconfig.h", folder)
+
+
+def headers_of_linux_3_10(target: str, folder: Path) -> None:
+    """Those of this target with all taken back that is younger."""
+    begin = "".join(f"#include <{one}.h>\n" for one in ("fcntl", "sched", "sys/mman", "sys/syscall", "sys/wait"))
+    header = folder / f"{target}.h"
+    header.write_text(begin)
+    command = [*ZIG, target, "-D_GNU_SOURCE", "-E", "-dM", "-x", "c", str(header)]
+    defined = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True).stdout
+    last = LAST_CALL[target.split("-")[0]]
+    calls = [name for name, number in re.findall(r"#define __NR_(\w+) (\d+)$", defined, re.M) if int(number) > last]
+    assert "close_range" in calls
+    undefined = YOUNGER + [f"{prefix}_{name}" for name in calls for prefix in ("SYS", "__NR")]
+    header.write_text(begin + "".join(f"#undef {name}\n" for name in undefined))
 
 
 def link_guard(target: str, folder: Path) -> str:
@@ -83,6 +105,8 @@ def main() -> int:
         folder = Path(name)
         os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
         headers_for_windows(folder / "windows")
+        for target in [one for one in TARGETS if OLD_HEADERS in one]:
+            headers_of_linux_3_10(target, folder)
         todo = [(target, source) for target, platform in TARGETS.items() for source in sources(platform)]
         with ThreadPoolExecutor(2) as pool:
             said = [*pool.map(lambda pair: compile_one(*pair, folder), todo)]

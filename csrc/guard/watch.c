@@ -11,8 +11,9 @@
 #include "core/deadline.h"
 #include "guard/guard.h"
 #include "linux/procfs.h"
+#include "linux/raw.h"
 
-enum { CLOSE_RANGE = 436, PROC_MAGIC = 0x9fa0, TEXT = 1024, RETRY = 10 };
+enum { PROC_MAGIC = 0x9fa0, TEXT = 1024, RETRY = 10 };
 
 static bool is_kept(int fd, const int *keep, size_t count) {
     for (size_t i = 0; i < count; i++) {
@@ -43,7 +44,7 @@ void pj_close_others(const int *keep, size_t count) {
                 next = (unsigned)keep[i];
             }
         }
-        if (next != from && syscall(CLOSE_RANGE, from, next == UINT32_MAX ? next : next - 1, 0) < 0) {
+        if (next != from && syscall(PJ_SYS_CLOSE_RANGE, from, next == UINT32_MAX ? next : next - 1, 0) < 0) {
             close_one_by_one(keep, count);
             return;
         }

@@ -95,7 +95,7 @@ static int intermediate(void *arg) {
 
 /* Nothing of the owner's is held open by a parked process. */
 static void let_go_of_descriptors(void) {
-    if (pj_raw(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0) == 0) {
+    if (pj_raw(PJ_SYS_CLOSE_RANGE, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0) == 0) {
         return;
     }
     struct {

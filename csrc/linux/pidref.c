@@ -9,11 +9,7 @@
 #include <unistd.h>
 
 #include "linux/procfs.h"
-
-#ifndef SYS_pidfd_open /* kernel headers before 5.3; the numbers are the same on every architecture but alpha */
-#define SYS_pidfd_open 434
-#define SYS_pidfd_send_signal 424
-#endif
+#include "linux/raw.h"
 
 static bool is_filtered(int code) {
     return code == ENOSYS || code == EPERM; /* pidfd_open(2) knows no EPERM of its own */
@@ -24,7 +20,7 @@ int pj_pidfd_open(pj_pid pid, pj_error *err) {
         pj_fail(err, EINVAL, "pidfd_open");
         return -2;
     }
-    int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
+    int fd = (int)syscall(PJ_SYS_PIDFD_OPEN, (pid_t)pid, 0u);
     if (fd >= 0) {
         return fd;
     }
@@ -56,7 +52,7 @@ bool pj_pidfd_ask(const pj_process *process, unsigned what, pj_pidfd_info *out) 
 }
 
 static int send_by_pidfd(int fd, int sig) {
-    return (int)syscall(SYS_pidfd_send_signal, fd, sig, (void *)0, 0u);
+    return (int)syscall(PJ_SYS_PIDFD_SEND_SIGNAL, fd, sig, (void *)0, 0u);
 }
 
 bool pj_pidfd_works(void) {

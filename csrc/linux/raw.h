@@ -5,6 +5,9 @@
 
 #include <sys/syscall.h>
 
+/* Newer than the headers of the oldest build images (manylinux2014: Linux 3.10); of one number on every CPU. */
+enum { PJ_SYS_PIDFD_SEND_SIGNAL = 424, PJ_SYS_PIDFD_OPEN = 434, PJ_SYS_CLONE3 = 435, PJ_SYS_CLOSE_RANGE = 436 };
+
 #if defined(__x86_64__)
 
 static inline long pj_raw(long nr, long a, long b, long c, long d, long e, long f) {

@@ -11,8 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Newer than the headers of the oldest build images; the numbers are the same on every CPU. */
-enum { CLONE3 = 435, CLOSE_RANGE = 436 };
+#include "linux/raw.h"
+
 #define INTO_CGROUP 0x200000000ULL
 
 /* struct clone_args of clone3(2) up to `cgroup`, kernel 5.7 */
@@ -81,7 +81,7 @@ static long clone_run(long number, long first, long second, void (*run)(void *),
 /* vfork() has no leaf to be born in, and no memory of its own to give. */
 static long clone_run(long number, long first, long second, void (*run)(void *), void *arg) {
     (void)second;
-    if (number == CLONE3) {
+    if (number == PJ_SYS_CLONE3) {
         return -ENOSYS;
     }
     pid_t pid = first & CLONE_VM ? vfork() : (pid_t)syscall(number, first, 0, 0, 0, 0);
@@ -109,7 +109,7 @@ pid_t pj_start(int cgroup_fd, bool separate, void (*run)(void *), void *arg) {
     } else {
         clone_args args = {
             .flags = (uint64_t)flags | INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup_fd};
-        result = clone_run(CLONE3, (long)&args, sizeof args, run, arg);
+        result = clone_run(PJ_SYS_CLONE3, (long)&args, sizeof args, run, arg);
     }
     FORGET_CHILD_FRAMES();
     if (result < 0) {
@@ -166,12 +166,12 @@ static int close_ranges(int first, const int *keep, size_t count) {
         if (fd < from) {
             continue;
         }
-        if (fd > from && syscall(CLOSE_RANGE, from, fd - 1, 0) < 0) {
+        if (fd > from && syscall(PJ_SYS_CLOSE_RANGE, from, fd - 1, 0) < 0) {
             return -1;
         }
         from = fd + 1;
     }
-    return syscall(CLOSE_RANGE, from, ~0U, 0) < 0 ? -1 : 0;
+    return syscall(PJ_SYS_CLOSE_RANGE, from, ~0U, 0) < 0 ? -1 : 0;
 }
 
 static int number_of(const char *name) {
