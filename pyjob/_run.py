@@ -89,7 +89,7 @@ def run(
 
 
 def call(*popenargs: Any, timeout: float | None = None, linger: float | None = None, **kwargs: Any) -> int:
-    """As `subprocess.call`, with the promises of run()."""
+    """As `subprocess.call`, with the promises of run(); `timeout` and `linger` in seconds."""
     late = _LATE_SECONDS if linger is None else _check.seconds(linger, "linger")
 
     def collect(process: Popen[Any]) -> int:
@@ -101,7 +101,7 @@ def call(*popenargs: Any, timeout: float | None = None, linger: float | None = N
 
 
 def check_call(*popenargs: Any, **kwargs: Any) -> int:
-    """As `subprocess.check_call`, with the promises of run()."""
+    """As `subprocess.check_call`, with the promises of run(); `timeout` and `linger` in seconds."""
     returncode = call(*popenargs, **kwargs)
     if returncode:
         raise CalledProcessError(returncode, kwargs["args"] if kwargs.get("args") is not None else popenargs[0])
@@ -109,7 +109,7 @@ def check_call(*popenargs: Any, **kwargs: Any) -> int:
 
 
 def check_output(*popenargs: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-    """As `subprocess.check_output`, with the promises of run()."""
+    """As `subprocess.check_output`, with the promises of run(); `timeout` and `linger` in seconds."""
     for name in ("stdout", "check"):
         if name in kwargs:
             raise ValueError(f"{name} argument not allowed, it will be overridden.")

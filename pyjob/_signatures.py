@@ -292,7 +292,7 @@ def check_output(
     require: Iterable[str] = (), kill_on_close: bool | None = None,
 ) -> Any: ...
 def check_output(*args: Any, **kwargs: Any) -> Any:
-    """As `subprocess.check_output`, with the promises of run()."""
+    """As `subprocess.check_output`, with the promises of run(); `timeout` and `linger` in seconds."""
 
 
 def call(
@@ -306,7 +306,7 @@ def call(
     linger: float | None = None, job: _Job | None = None, backend: str | None = None, require: Iterable[str] = (),
     kill_on_close: bool | None = None,
 ) -> int:
-    """As `subprocess.call`, with the promises of run()."""
+    """As `subprocess.call`, with the promises of run(); `timeout` and `linger` in seconds."""
     raise NotImplementedError  # see _run.py
 
 
@@ -321,5 +321,5 @@ def check_call(
     linger: float | None = None, job: _Job | None = None, backend: str | None = None, require: Iterable[str] = (),
     kill_on_close: bool | None = None,
 ) -> int:
-    """As `subprocess.check_call`, with the promises of run()."""
+    """As `subprocess.check_call`, with the promises of run(); `timeout` and `linger` in seconds."""
     raise NotImplementedError  # see _run.py

@@ -254,7 +254,7 @@ class Job(_Starts):
         def run(self, args: Any, **kwargs: Any) -> Any:
             """Runs a program in this job to its end; the arguments are those of `subprocess.run`.
 
-            Started as by Job.popen(), with the promises and the exceptions of `pyjob.run`.
+            Started as by Job.popen(), with all that `pyjob.run` promises and raises; `timeout` and `linger` in seconds.
             """
             from ._run import run
 
