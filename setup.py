@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
@@ -75,6 +76,8 @@ class Build(build_ext):
             ext.extra_compile_args += REPRODUCIBLE
         if platform() == "linux":
             ext.extra_link_args = ["-Wl,-z,relro,-z,now", "-s"]
+        elif platform() == "darwin":
+            ext.extra_link_args = ["-Wl,-S"]  # debug entries tell where each object file lay
         super().build_extension(ext)
         if platform() == "linux":
             self.build_guard(Path(self.get_ext_fullpath(ext.name)).parent / "pyjob-guard")
@@ -104,6 +107,15 @@ class Build(build_ext):
         else:
             raise SystemExit(f"{' '.join(command)}\n{done.stdout}")
         target.chmod(0o755)
+
+
+class Wheel(bdist_wheel):
+    """Modes are in a wheel, too: those of the checkout and the umask must not show."""
+
+    def write_wheelfile(self, *args, **kwargs):  # the last one, when all the others are there
+        super().write_wheelfile(*args, **kwargs)
+        for path in filter(Path.is_file, Path(self.bdist_dir).rglob("*")):
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 class Archive(sdist):
@@ -149,6 +161,6 @@ if __name__ == "__main__":
     tag = f"cp{LIMITED_API >> 24}{LIMITED_API >> 16 & 0xFF}"
     setup(
         ext_modules=[native],
-        cmdclass={"build_ext": Build, "sdist": Archive},
+        cmdclass={"build_ext": Build, "bdist_wheel": Wheel, "sdist": Archive},
         options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": tag}},
     )

@@ -26,6 +26,8 @@ def source(tmp_path_factory):
         ".git", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "*.so", "pyjob-guard"
     )
     shutil.copytree(SOURCE, folder, ignore=skip)
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode | 0o020)  # as of a user whose umask is 002
     return folder
 
 

@@ -31,7 +31,7 @@ def test_one_wheel_for_every_python(wheel):
 
 
 def test_the_sdist_builds_the_same_wheel(wheel, from_checkout):
-    """In another folder, at another time, outside of a repository."""
+    """In another folder, at another time, outside of a repository, with files of other modes."""
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(from_checkout) as other:
         assert one.namelist() == other.namelist()
         different = [name for name in one.namelist() if one.read(name) != other.read(name)]

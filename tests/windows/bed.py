@@ -293,7 +293,8 @@ def make_wheel(home: Path, tools: Toolchain, folder: Path, python: str) -> Path:
         folder.mkdir(exist_ok=True)
     compile_extension(home, tools, folder / "_native.pyd", sources, *flags)
     project = (CHECKOUT / "pyproject.toml").read_text()
-    name, version = (re.search(rf'^{key} = "(.*)"', project, re.M)[1] for key in ("name", "version"))  # type: ignore[index]
+    name = re.search(r'^name = "(.*)"', project, re.M)[1]  # type: ignore[index]
+    version = re.search(r'^__version__ = "(.*)"', (CHECKOUT / "pyjob/__init__.py").read_text(), re.M)[1]  # type: ignore[index]
     scripts = re.search(r"^\[project\.scripts\]\n((?:.+\n)+)", project, re.M)[1].replace('"', "")  # type: ignore[index]
     stem = f"{name.replace('-', '_')}-{version}"
     tag = f"{abi}-win_amd64"
