@@ -1,8 +1,8 @@
 """The exceptions of pyjob. All of them are below `JobError`, and so below `OSError`.
 
 An operating system's refusal is raised as the `OSError` that `subprocess` would raise (`PermissionError`,
-`FileExistsError`, ...), with its `errno` (on Windows `winerror`), and names the system call in its text and in its
-attribute `call`.
+`FileExistsError`, ...), with its `errno` (on Windows `winerror`). Its attribute `call` names the system call, or what
+that was for, and so does its text; that of a start has the words of `subprocess`.
 """
 
 from __future__ import annotations
