@@ -51,7 +51,7 @@ ADDRESS, THREAD = "address,undefined", "thread"
 RUNTIME = {ADDRESS: "libasan.so", THREAD: "libtsan.so"}
 OPTIONS = {
     # gcc's UBSan writes to stderr alone, where a child's words are lost: it aborts, and that ASan reports.
-    ADDRESS: "detect_leaks=0:handle_abort=2:abort_on_error=1",
+    ADDRESS: "detect_leaks=0:handle_abort=2:abort_on_error=1:disable_coredump=0",
     # Who forked may start threads; and at the end nobody sleeps to give a race its chance.
     THREAD: "die_after_fork=0:atexit_sleep_ms=0",
 }
