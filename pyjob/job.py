@@ -157,18 +157,18 @@ class Job(_Starts):
             bits = guarantees.bits_of(backend)
             if bits & _NAMED:
                 self = cls.__new__(cls)
-                try:
-                    with translated:
-                        self._core = _native.Job.open(backend, name)
-                except FileNotFoundError as error:
-                    error.filename = name
-                    raise
                 self._name = name
                 self._parent = self._above = None
                 self._bits = bits
                 self._required = 0
                 self._opened = True
                 self._private = False
+                try:
+                    with translated:
+                        self._core = _native.Job.open(backend, name)
+                except FileNotFoundError as error:
+                    error.filename = name
+                    raise
                 _open[id(self)] = ref(self)
                 return self
         raise guarantees.unsupported(None, _NAMED)
@@ -467,10 +467,10 @@ class Job(_Starts):
     def __del__(
         self, _warn: Any = warnings.warn, _open: Any = _open, _kept: Any = _kept, _ending: Any = sys.is_finalizing
     ) -> None:
+        _open.pop(id(self), None)  # first: a signal handler's exception may have kept close() from it
         native = getattr(self, "_core", None)
         if native is None or native.closed:  # closed: also in a forked child, where nothing happens
             return
-        _open.pop(id(self), None)
         if self._private:
             if _ending():
                 _kept.add(native)  # not freed before the jobs around it, which may still be closed

@@ -161,8 +161,8 @@ struct pj_backend {
      * pj_job_unref(). */
     void (*close)(pj_job *job);
 
-    /* In a forked child, or at the end of the interpreter: closes descriptors, frees, touches nothing else, takes no
-     * lock. Ends with pj_job_unref(). */
+    /* In a forked child, where it takes no lock, or at the end of the interpreter: closes descriptors, frees, touches
+     * nothing of the system's. Ends with pj_job_unref(). */
     void (*abandon)(pj_job *job);
 };
 

@@ -17,6 +17,7 @@ int pj_reaper_new(const pj_create *how, const pj_backend *backend, pj_reaper_job
         return pj_fail(err, ENOMEM, "calloc");
     }
     job->guard = guard;
+    job->owner = getpid();
     pj_job_init(&job->head, backend, how->parent, how->keep);
     pthread_mutex_init(&job->own, NULL);
     job->lock = parent != NULL ? parent->lock : &job->own; /* the memory of the jobs around it lives as long as we do */
@@ -193,6 +194,13 @@ void pj_reaper_close(pj_reaper_job *job) {
 }
 
 void pj_reaper_abandon(pj_reaper_job *job) {
+    if (job->owner == getpid()) { /* whoever is around it may still be asked for its members */
+        pthread_mutex_lock(job->lock);
+        if (job->up != NULL) {
+            unlink_from(job->up, job);
+        }
+        pthread_mutex_unlock(job->lock);
+    }
     free_parts(job);
     if (job->adoption != NULL) {
         pj_adoption_free(job->adoption);

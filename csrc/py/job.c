@@ -154,9 +154,11 @@ static void remember(pj_job_object *self, bool holds_caller) {
     self->denied = self->job->denied;
 }
 
+/* Forgotten first: a child forked meanwhile by another thread finds a job that is whole, or none. */
 static void let_go(pj_job_object *self, bool abandon) {
-    (abandon ? self->backend->abandon : self->backend->close)(self->job);
+    pj_job *job = self->job;
     self->job = NULL;
+    (abandon ? self->backend->abandon : self->backend->close)(job);
 }
 
 int pj_job_kill_until(pj_job_object *self, pj_deadline deadline, pj_pids *survivors, pj_error *err) {
@@ -282,11 +284,15 @@ static int job_clear(pj_job_object *self) {
     return 0;
 }
 
-/* Whoever wants the members dead calls close() before; here only our own memory and descriptors are given back. */
+/* Whoever wants the members dead calls close() before. What was never closed is one whose maker was interrupted by an
+ * exception from a signal handler before it could keep it: nobody else would take back what the system has of it. At
+ * the end of the interpreter that is left to the guard. */
 static void job_dealloc(pj_job_object *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (self->job) {
+    if (self->job && pj_job_is_owner(self) && Py_IsInitialized()) {
+        PJ_UNLOCKED(let_go(self, false));
+    } else if (self->job) {
         let_go(self, true);
     }
     Py_XDECREF((PyObject *)self->parent);

@@ -10,6 +10,7 @@ import pytest
 
 from helpers.procs import DEADLINE, eventually
 from helpers.tree import chain
+from pyjob import _guard, _native
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -59,6 +60,16 @@ thread.join()
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, timeout=DEADLINE)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_native_job_that_was_never_kept(backend):
+    """As when a signal handler raises between its making and its first use: the jobs around it must not know it yet."""
+    with backend.job() as job:
+        for _ in range(50):
+            _native.Job.create(str(backend), job._core, None, False, _guard.PATH)
+            _native.Job.create(str(backend), None, None, False, _guard.PATH)
+        assert job.pids() == []
+        assert job.run([sys.executable, "-S", "-c", ""]).returncode == 0
 
 
 def test_dropping_does_not_block(backend, tree):
