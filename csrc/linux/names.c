@@ -84,19 +84,31 @@ static void file_name(const char *name, char out[160]) {
     snprintf(out, 160, "job.%s", name);
 }
 
-/* 1: read, 0: there is none, or half of one that a crash left, -1: refused. */
+static ssize_t read_file(int fd, char text[PJ_ENTRY_TEXT], pj_error *err) {
+    struct stat stat;
+    if (fstat(fd, &stat) < 0) {
+        return pj_fail(err, errno, "fstat (name of a job)");
+    }
+    if (!S_ISREG(stat.st_mode)) {
+        return pj_fail(err, EEXIST, "name of a job: what has it is no regular file");
+    }
+    ssize_t size = read(fd, text, PJ_ENTRY_TEXT - 1);
+    return size < 0 ? pj_fail(err, errno, "read (name of a job)") : size;
+}
+
+/* 1: read, 0: there is none, or half of one that a crash left, -1: refused. O_NONBLOCK: a FIFO would wait for somebody
+ * at its other end, while we hold the lock. */
 static int read_entry(int directory, const char *name, pj_entry *out, pj_error *err) {
     char file[160], text[PJ_ENTRY_TEXT];
     file_name(name, file);
-    int fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         return errno == ENOENT ? 0 : pj_fail(err, errno, "open (name of a job)");
     }
-    ssize_t size = read(fd, text, sizeof text - 1);
-    int code = errno;
+    ssize_t size = read_file(fd, text, err);
     close(fd);
     if (size < 0) {
-        return pj_fail(err, code, "read (name of a job)");
+        return -1;
     }
     text[size] = '\0';
     return pj_parse_entry(text, out);
@@ -106,7 +118,7 @@ static int write_entry(int directory, const char *name, const pj_entry *what, pj
     char file[160], text[PJ_ENTRY_TEXT];
     file_name(name, file);
     size_t size = pj_format_entry(what, text);
-    int fd = openat(directory, file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(directory, file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     if (fd < 0) {
         return pj_fail(err, errno, "open (name of a job)");
     }

@@ -177,6 +177,26 @@ def test_a_link_in_the_place_of_a_name(runtime: Path) -> None:
     assert precious.read_text() == "content"
 
 
+NAMED = """
+import sys, pyjob
+for make in (pyjob.Job, pyjob.Job.open):
+    try:
+        make("name", backend="cgroup") if make is pyjob.Job else make("name")
+    except OSError as error:
+        print(type(error).__name__, error.call)
+pyjob.Job("other", backend="cgroup").close()
+"""
+
+
+def test_a_fifo_in_the_place_of_a_name(runtime: Path) -> None:
+    """Nobody waits for somebody at its other end, neither for its own name nor for another."""
+    (runtime / "pyjob").mkdir(mode=0o700)
+    os.mkfifo(runtime / "pyjob" / "job.name")
+    done = subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.stdout == 2 * "FileExistsError name of a job: what has it is no regular file\n", done.stderr
+    assert [one.name for one in (runtime / "pyjob").iterdir()] == ["job.name"]
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o755, 0o1777], ids=oct)
 def test_a_directory_that_is_open_to_others(runtime: Path, mode: int) -> None:
     (runtime / "pyjob").mkdir()
