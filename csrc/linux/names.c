@@ -40,6 +40,11 @@ static int open_private(const char *path, pj_error *err) {
     return fd;
 }
 
+static bool is_foreign(const char *path) {
+    struct stat stat;
+    return lstat(path, &stat) == 0 && stat.st_uid != geteuid();
+}
+
 static int open_directory(pj_error *err) {
     char path[512];
     struct stat stat;
@@ -50,7 +55,8 @@ static int open_directory(pj_error *err) {
     }
     if (geteuid() == 0) {
         int fd = open_private("/run/pyjob", err);
-        if (fd >= 0 || (err->code != ENOENT && err->code != EROFS)) { /* containers without a /run to write to */
+        /* Containers without a /run to write to; root of a user namespace, to whom the host's root is somebody else. */
+        if (fd >= 0 || !(err->code == ENOENT || err->code == EROFS || is_foreign("/run"))) {
             return fd;
         }
     }

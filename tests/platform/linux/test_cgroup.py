@@ -659,6 +659,7 @@ print("fine")
 
 
 DROP = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+AS_ROOT = ["unshare", "--user", "--map-root-user"]
 
 
 @pytest.fixture
@@ -672,21 +673,28 @@ def nobody():
 
 
 @pytest.mark.root
-@pytest.mark.tool("setpriv")
-def test_unprivileged_in_a_delegated_group(nobody):
+@pytest.mark.tool("setpriv", "unshare")
+@pytest.mark.parametrize("as_root", [False, True], ids=["nobody", "root of a user namespace"])
+def test_unprivileged_in_a_delegated_group(as_root, nobody):
     home = own_cgroup()
     assert home is not None
+    names = Path("/tmp/pyjob-0")  # not /run/pyjob, which is somebody else's
+    user = [*DROP, *as_root * AS_ROOT, *nobody[len(DROP) :]]
+    if as_root and (names.exists() or subprocess.run([*user, "import pyjob"], capture_output=True, cwd="/").returncode):
+        pytest.skip("nobody cannot run pyjob in a user namespace here, or /tmp is used as root's /run")
     made = home / f"delegated-{os.getpid()}"
     made.mkdir()
     try:
         for name in ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
             os.chown(made / name, 65534, 65534)
-        command = ["sh", "-c", 'echo 0 > "$0" && exec "$@"', str(made / "cgroup.procs"), *nobody, DELEGATED]
+        command = ["sh", "-c", 'echo 0 > "$0" && exec "$@"', str(made / "cgroup.procs"), *user, DELEGATED]
         env = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd="/")
         assert done.stdout == "fine\n", done.stderr
         eventually(lambda: not list(made.glob("pyjob-*")), 2.0)
     finally:
+        if as_root and names.exists():
+            names.rmdir()
         eventually(lambda: not members(made), 5.0)
         for path in sorted((one for one in made.rglob("*") if one.is_dir()), reverse=True):
             path.rmdir()
