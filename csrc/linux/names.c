@@ -164,7 +164,15 @@ static int open_leaf(const pj_entry *what, pj_error *err) {
 
 enum { TIDIED_MOST = 16 };
 
-/* Owners that were killed leave their entries behind. */
+static const struct dirent *next_entry(DIR *list) {
+    const struct dirent *at;
+    while ((at = readdir(list)) && strncmp(at->d_name, "job.", 4) != 0) {
+    }
+    return at;
+}
+
+/* Owners that were killed leave their entries behind. Looked for from another place each time: the first ones may all
+ * be of the living. */
 static void tidy(int directory) {
     int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
@@ -174,14 +182,18 @@ static void tidy(int directory) {
         }
         return;
     }
+    long count = 0;
+    while (next_entry(list)) {
+        count++;
+    }
+    rewinddir(list);
+    for (long skipped = count > TIDIED_MOST ? pj_now() % (count - TIDIED_MOST + 1) : 0; skipped > 0; skipped--) {
+        (void)next_entry(list);
+    }
     const struct dirent *at;
-    for (int looked = 0; looked < TIDIED_MOST && (at = readdir(list));) {
+    for (int looked = 0; looked < TIDIED_MOST && (at = next_entry(list)); looked++) {
         pj_entry found;
         pj_error ignored;
-        if (strncmp(at->d_name, "job.", 4) != 0) {
-            continue;
-        }
-        looked++;
         if (read_entry(directory, at->d_name + 4, &found, &ignored) != 1) {
             continue;
         }

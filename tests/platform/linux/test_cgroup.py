@@ -601,6 +601,33 @@ def test_a_stale_name_is_free_again(owners):
     pyjob.Job(name, backend="cgroup").close()
 
 
+def test_dead_names_go_also_where_many_live(owners, folder, monkeypatch):
+    """Whichever place the directory gives them: only a few are looked at for each new name."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+
+    def dead():
+        return list(folder.glob("pyjob/job.dead-*"))
+
+    def all_gone():
+        for _ in range(20):
+            pyjob.Job("another", backend="cgroup").close()
+        return not dead()
+
+    with contextlib.ExitStack() as living:
+        for number in range(20):
+            living.enter_context(pyjob.Job(f"before-{number}", backend="cgroup"))
+        body = "jobs = [pyjob.Job(f'dead-{number}', backend='cgroup') for number in range(20)]"
+        owner = owners(body, end="SIGKILL", backend="cgroup")
+        owner.ready()
+        for number in range(20):
+            living.enter_context(pyjob.Job(f"after-{number}", backend="cgroup"))
+        owner.end()
+        owner.wait()
+        assert len(dead()) == 20
+        eventually(all_gone)
+        assert len(list(folder.glob("pyjob/job.*"))) == 40
+
+
 def test_the_registry_of_names_is_refused_where_others_may_write(owners, folder):
     body = """
     try:
