@@ -25,9 +25,11 @@ static int end_group(pj_dir *dir) {
     bool frozen = pj_dir_read(dir, "cgroup.events", events, sizeof events) > 0 && pj_event(events, "frozen") == 1;
     int result = pj_dir_kill(dir, NULL);
     int code = errno;
+    const char *call = dir->call;
     if (frozen) {
         (void)thaw(dir, 0, NULL);
     }
+    dir->call = call;
     errno = code;
     return result;
 }
@@ -38,7 +40,7 @@ static int end_group(pj_dir *dir) {
 static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_error *err) {
     int populated = pj_dir_populated(dir);
     if (populated < 0) {
-        return pj_fail(err, errno, "read cgroup.events");
+        return pj_fail(err, errno, dir->call);
     }
     if (populated == 0) { /* unkilled, the leaf can be used again */
         return 0;
@@ -47,7 +49,7 @@ static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_erro
     (void)pj_cgroup_others(job, seen, &unseen);
     atomic_store(&job->killed, true);
     if (end_group(dir) < 0) {
-        return pj_fail(err, errno, "write cgroup.kill");
+        return pj_fail(err, errno, dir->call);
     }
     return 1;
 }
@@ -56,8 +58,16 @@ static int attempt_whole(pj_cgroup_job *job, pj_dir *dir, pj_pids *seen, pj_erro
 
 typedef struct {
     const char *kept; /* the part of his way that begins in this directory, or "" */
-    int code;         /* errno of the first refusal */
+    int code;         /* errno of the first refusal, and the call */
+    const char *call;
 } beside;
+
+static void note_refusal(beside *kill, const pj_dir *dir) {
+    if (kill->code == 0) {
+        kill->code = errno;
+        kill->call = dir->call;
+    }
+}
 
 static bool is_way(const char *way, const char *name) {
     size_t size = strlen(name);
@@ -73,8 +83,8 @@ static int kill_beside(pj_dir *dir, unsigned depth, void *arg) {
     }
     int populated = pj_dir_populated(dir);
     if (populated != 0) {
-        if (end_group(dir) < 0 && kill->code == 0) {
-            kill->code = errno;
+        if (end_group(dir) < 0) {
+            note_refusal(kill, dir);
         }
     } else if (strncmp(name, PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) == 0) {
         (void)pj_dir_remove(dir); /* where he was before; other directories may be somebody's job */
@@ -83,29 +93,28 @@ static int kill_beside(pj_dir *dir, unsigned depth, void *arg) {
 }
 
 /* Down the caller's way, whose last directory is his alone. */
-static int kill_along(pj_dir *dir, const char *way) {
+static int kill_along(pj_dir *dir, const char *way, pj_error *err) {
     beside kill = {.kept = way};
     for (;;) {
         if (*kill.kept == '\0') {
             break;
         }
-        if (pj_dir_kill_listed(dir) < 0 && kill.code == 0) {
-            kill.code = errno;
+        if (pj_dir_kill_listed(dir) < 0) {
+            note_refusal(&kill, dir);
         }
-        if (pj_dir_each(dir, 0, kill_beside, &kill) < 0 && kill.code == 0) {
-            kill.code = errno;
+        if (pj_dir_each(dir, 0, kill_beside, &kill) < 0) {
+            note_refusal(&kill, dir);
         }
         char name[256];
         size_t size = strcspn(kill.kept + 1, "/");
         memcpy(name, kill.kept + 1, size);
         name[size] = '\0';
         if (!pj_dir_enter(dir, name)) {
-            return -1;
+            return pj_fail(err, errno, "openat (cgroup)");
         }
         kill.kept += 1 + size;
     }
-    errno = kill.code;
-    return kill.code == 0 ? 0 : -1;
+    return kill.code == 0 ? 0 : pj_fail(err, kill.code, kill.call);
 }
 
 static int count_others(pid_t pid, void *arg) {
@@ -121,8 +130,11 @@ static int is_alone(pj_dir *dir, bool *alone, pj_error *err) {
     if (strncmp(pj_dir_name(dir), PJ_SELF_PREFIX, sizeof PJ_SELF_PREFIX - 1) != 0) {
         return 0;
     }
-    if (pj_dir_procs(dir, count_others, &others) < 0 || fstatat(dir->base, dir->text, &stat, 0) < 0) {
-        return pj_fail(err, errno, "read cgroup.procs");
+    if (pj_dir_procs(dir, count_others, &others) < 0) {
+        return pj_fail(err, errno, dir->call);
+    }
+    if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
+        return pj_fail(err, errno, "fstatat (cgroup)");
     }
     *alone = others == 0 && stat.st_nlink == 2;
     return 0;
@@ -163,23 +175,19 @@ static int attempt_beside(pj_cgroup_job *job, const char *rest, pj_pids *seen, p
     if (!inside) {
         return pj_fail(err, EAGAIN, "moved out of the job by somebody else");
     }
-    if (kill_along(pj_leaf(job, &dir), way) < 0) {
-        return pj_fail(err, errno, "write cgroup.kill");
-    }
-    return 1;
+    return kill_along(pj_leaf(job, &dir), way, err) < 0 ? -1 : 1;
 }
 
 /* ---- both ---- */
 
 /* Another process is just assigning somebody to the job, or to one in it: it may be stopped, and may be a member. */
-static int go_round(pj_cgroup_job *job, bool inside, pj_error *err) {
+static int go_round(pj_dir *dir, bool inside, pj_error *err) {
     int code = errno;
-    pj_dir dir;
     if (code != EWOULDBLOCK && code != EBUSY) {
-        return code == ENOENT ? 0 : pj_fail(err, code, "flock (cgroup)");
+        return code == ENOENT ? 0 : pj_fail(err, code, dir->call);
     }
     if (!inside) {
-        (void)pj_dir_kill_seen(pj_leaf(job, &dir));
+        (void)pj_dir_kill_seen(dir);
     }
     return 1;
 }
@@ -193,7 +201,7 @@ static int attempt_once(pj_cgroup_job *job, pj_pids *seen, pj_error *err) {
     }
     int seal = pj_leaf_seal(pj_leaf(job, &dir));
     if (seal < 0) {
-        return go_round(job, inside, err);
+        return go_round(&dir, inside, err);
     }
     int result = inside ? attempt_beside(job, rest, seen, err) : attempt_whole(job, &dir, seen, err);
     pj_leaf_unlock(seal);

@@ -26,6 +26,7 @@ static int take(pid_t pid, void *arg) {
 /* A directory has as many links as it has directories in it, and two: most leaves need no second look. */
 static int list_directory(pj_dir *dir, unsigned depth, void *arg) {
     struct stat stat;
+    dir->call = "fstatat (cgroup)";
     if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
         return errno == ENOENT || errno == ENODEV ? 0 : -1;
     }
@@ -45,7 +46,7 @@ static int list(pj_cgroup_job *job, pj_pids *out, pj_error *err) {
     if (list_directory(pj_leaf(job, &dir), 0, &found) < 0) {
         int code = errno;
         pj_pids_free(&found);
-        return pj_fail(err, code, "read cgroup.procs");
+        return pj_fail(err, code, dir.call);
     }
     pj_pids_sort(&found);
     *out = found;

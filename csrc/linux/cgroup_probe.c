@@ -55,6 +55,13 @@ static unsigned promises(pj_dir *leaf) {
     return all | (is_atomic(leaf) ? PJ_ATOMIC_KILL : 0) | (pj_pidfd_works() ? PJ_PINNED : 0);
 }
 
+static int make(int base, const char *name, pj_error *err) {
+    if (mkdirat(base, name, 0755) < 0) {
+        return pj_fail(err, errno, "mkdir (cgroup)");
+    }
+    return fchmodat(base, name, 0755, 0) < 0 ? pj_fail(err, errno, "fchmodat (cgroup)") : 0; /* despite the umask */
+}
+
 int pj_cgroup_prove(int home, const char *name, pj_error *err) {
     pj_dir dir;
     char type[64] = "";
@@ -71,10 +78,8 @@ int pj_cgroup_prove(int home, const char *name, pj_error *err) {
     const size_t top = dir.length;
     int result = 0;
     for (int level = 0; level < 2 && result == 0; level++) { /* a job, and in it the private one of a Popen */
-        if (!pj_dir_enter(&dir, PJ_LEAF_PREFIX "0") || mkdirat(dir.base, dir.text, 0755) < 0 ||
-            fchmodat(dir.base, dir.text, 0755, 0) < 0) { /* whatever the umask says */
-            result = pj_fail(err, errno, "mkdir (cgroup)");
-        }
+        result = pj_dir_enter(&dir, PJ_LEAF_PREFIX "0") ? make(dir.base, dir.text, err)
+                                                        : pj_fail(err, errno, "mkdir (cgroup)");
     }
     pj_dir_leave(&dir, top);
     if (pj_dir_enter(&dir, PJ_LEAF_PREFIX "0")) {
@@ -89,10 +94,7 @@ static void try_root(int home, const char *where, pj_probe *out) {
     char name[64];
     snprintf(name, sizeof name, "pyjob-probe-%ld-%lld", (long)getpid(), (long long)pj_now());
     (void)pj_dir_set(&root, home, name);
-    int result = mkdirat(home, name, 0755) < 0 || fchmodat(home, name, 0755, 0) < 0
-                     ? pj_fail(&err, errno, "mkdir (cgroup)")
-                     : pj_cgroup_prove(home, name, &err);
-    if (result < 0) {
+    if (make(home, name, &err) < 0 || pj_cgroup_prove(home, name, &err) < 0) {
         refuse(out, cure(err.code), "no job can be made in %.120s: %s: %s", where, err.call, strerror(err.code));
     } else {
         out->guarantees = promises(&root);

@@ -33,11 +33,15 @@ static int open_private(const char *path, pj_error *err) {
     if (fd < 0) {
         return pj_fail(err, errno, "open (names of jobs)");
     }
-    if (fstat(fd, &stat) < 0 || !is_private(&stat)) {
-        close(fd);
-        return pj_fail(err, EPERM, "directory of the names of jobs is not this user's alone");
+    if (fstat(fd, &stat) < 0) {
+        pj_fail(err, errno, "fstat (names of jobs)");
+    } else if (!is_private(&stat)) {
+        pj_fail(err, EPERM, "directory of the names of jobs is not this user's alone");
+    } else {
+        return fd;
     }
-    return fd;
+    close(fd);
+    return -1;
 }
 
 static bool is_foreign(const char *path) {
@@ -151,7 +155,12 @@ static int open_leaf(const pj_entry *what, pj_error *err) {
         pj_fail(err, errno, "open (cgroup)");
         return -2;
     }
-    if (fstat(fd, &stat) == 0 && (uint64_t)stat.st_ino == what->inode) {
+    if (fstat(fd, &stat) < 0) {
+        pj_fail(err, errno, "fstat (cgroup)");
+        close(fd);
+        return -2;
+    }
+    if ((uint64_t)stat.st_ino == what->inode) {
         pj_dir_set(&dir, fd, "");
         bool owned = strcmp(what->owner, "-") != 0 && pj_root_owner_lives(what->owner) != 0;
         if (owned || pj_dir_populated(&dir) != 0) {

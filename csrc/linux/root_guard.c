@@ -75,7 +75,13 @@ static int wait_ready(int fd, pj_error *err) {
             return pj_fail(err, count < 0 ? errno : ETIMEDOUT, "poll (pyjob-guard)");
         }
         ssize_t size = read(fd, &byte, 1);
-        return size == 1 ? 0 : pj_fail(err, size < 0 ? errno : ECHILD, "pyjob-guard ended at once");
+        if (size < 0 && errno == EINTR) {
+            continue;
+        }
+        if (size < 0) {
+            return pj_fail(err, errno, "read (pyjob-guard)");
+        }
+        return size == 1 ? 0 : pj_fail(err, ECHILD, "pyjob-guard ended at once");
     }
 }
 

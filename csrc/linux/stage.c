@@ -17,6 +17,7 @@ int pj_leaf_lock(pj_dir *leaf, int how) {
     if (fd >= 0 && flock(fd, how | LOCK_NB) < 0) {
         int code = errno;
         close(fd);
+        leaf->call = "flock (cgroup)";
         errno = code;
         return -1;
     }
@@ -102,6 +103,7 @@ __attribute__((noinline)) static int empty_stage(pj_dir *stage, unsigned depth) 
 
 static int empty_stages(pj_dir *dir, unsigned depth, void *arg) {
     struct stat stat;
+    dir->call = "fstatat (cgroup)";
     if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
         return errno == ENOENT || errno == ENODEV ? 0 : -1;
     }

@@ -56,6 +56,7 @@ void pj_dir_leave(pj_dir *dir, size_t length) {
 
 int pj_dir_open(pj_dir *dir, const char *file, int flags) {
     size_t length = dir->length;
+    dir->call = "openat (cgroup)";
     if (file && !pj_dir_enter(dir, file)) {
         return -1;
     }
@@ -69,6 +70,7 @@ ssize_t pj_dir_read(pj_dir *dir, const char *file, char *text, size_t room) {
     if (fd < 0) {
         return -1;
     }
+    dir->call = "read (cgroup)";
     ssize_t size = read(fd, text, room - 1);
     close_keeping_errno(fd);
     if (size >= 0) {
@@ -82,6 +84,7 @@ int pj_dir_write(pj_dir *dir, const char *file, const char *text) {
     if (fd < 0) {
         return -1;
     }
+    dir->call = "write (cgroup)";
     ssize_t size = write(fd, text, strlen(text));
     close_keeping_errno(fd);
     return size < 0 ? -1 : 0;
@@ -125,6 +128,7 @@ int pj_dir_each(pj_dir *dir, unsigned depth, pj_visit visit, void *arg) {
     int result = 0;
     long size;
     do {
+        dir->call = "getdents64 (cgroup)";
         size = syscall(SYS_getdents64, fd, buffer, sizeof buffer);
         if (size < 0) {
             result = is_gone(errno) ? 0 : -1;
@@ -143,6 +147,7 @@ int pj_dir_procs(pj_dir *dir, pj_take take, void *arg) {
     if (fd < 0) {
         return is_gone(errno) ? 0 : -1;
     }
+    dir->call = "read (cgroup.procs)";
     int result = pj_read_ids(fd, take, arg);
     close_keeping_errno(fd);
     return result;
@@ -214,7 +219,10 @@ int pj_dir_remove(pj_dir *dir) {
         int found = code == EBUSY || code == ENOTEMPTY ? pj_dir_each(dir, 0, note_name, child) : 0;
         if (found != 1 || !pj_dir_enter(dir, child)) {
             pj_dir_leave(dir, top);
-            errno = found < 0 ? errno : code;
+            if (found >= 0) {
+                dir->call = "unlinkat (cgroup)";
+                errno = code;
+            }
             return -1;
         }
     }
@@ -284,6 +292,7 @@ static int pin(pid_t pid, void *arg) {
         return 0;
     }
     if (handle < 0 && errno != ENOSYS && errno != EPERM) { /* a sandbox may answer either */
+        all->dir->call = "pidfd_open";
         return -1;
     }
     all->pids[all->count] = pid;
@@ -296,7 +305,9 @@ int pj_dir_kill_listed(pj_dir *dir) {
     batch all = {.dir = dir};
     if (pj_dir_procs(dir, pin, &all) < 0 && errno != EOPNOTSUPP) { /* threaded: its processes are listed further up */
         int code = errno;
+        const char *call = dir->call;
         flush(&all);
+        dir->call = call;
         errno = code;
         return -1;
     }
@@ -305,6 +316,7 @@ int pj_dir_kill_listed(pj_dir *dir) {
 
 static int kill_below(pj_dir *dir, unsigned depth, void *arg) {
     struct stat stat;
+    dir->call = "fstatat (cgroup)";
     if (fstatat(dir->base, dir->text, &stat, 0) < 0) {
         return is_gone(errno) ? 0 : -1;
     }

@@ -18,6 +18,7 @@
 typedef struct {
     int base;
     size_t length;
+    const char *call; /* the last one made by it: where a function of below fails, the one that failed */
     char text[4096];
 } pj_dir;
 

@@ -119,7 +119,7 @@ HARMLESS = set(
 # How errors name a call, where not by its own name: by the C library's function, or by the step that it belongs to.
 ALSO_CALLED = {
     "openat": "open read write",
-    "newfstatat": "stat fstatat procs name",
+    "newfstatat": "stat lstat fstat fstatat",
     "fstatfs": "mount",
     "getdents64": "read",
     "pread64": "read",
