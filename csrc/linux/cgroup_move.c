@@ -223,7 +223,7 @@ static int move_in(const moved *what, pj_dir *around, size_t size, pj_error *err
         lock = pj_leaf_lock(around, LOCK_SH);
         int code = errno;
         if (lock < 0 && code != ENOENT && code != EACCES) { /* where we see no leaf, we see none be killed */
-            pj_fail(err, code, "flock (cgroup)");
+            pj_fail(err, code, around->call);
             return code == EWOULDBLOCK ? 1 : -1;
         }
     }

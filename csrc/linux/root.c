@@ -70,6 +70,9 @@ static int sweep_orphan(pj_dir *dir, unsigned depth, void *arg) {
 
 /* ---- the root ---- */
 
+/* Others may pass, to files of a group of their own in it, but not open it: its lock is not theirs to take. */
+static const mode_t passable = 0711;
+
 void pj_root_unref(pj_root *root) {
     if (!root || atomic_fetch_sub(&root->refs, 1) != 1) {
         return;
@@ -114,7 +117,7 @@ static int make_directory(pj_root *root, pj_error *err) {
     name.start = self.start;
     for (;; name.another++) {
         pj_format_root_name(&name, root->name);
-        if (mkdirat(root->home, root->name, 0755) == 0) {
+        if (mkdirat(root->home, root->name, passable) == 0) {
             break;
         }
         if (errno != EEXIST || name.another >= 1000) {
@@ -122,7 +125,7 @@ static int make_directory(pj_root *root, pj_error *err) {
         }
     }
     root->fd = pj_above_standard(openat(root->home, root->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (root->fd < 0 || fchmod(root->fd, S_ISUID | 0755) < 0) { /* whatever the umask says; stage.h */
+    if (root->fd < 0 || fchmod(root->fd, S_ISUID | passable) < 0) { /* whatever the umask says; stage.h */
         return pj_fail(err, errno, root->fd < 0 ? "open (cgroup)" : "fchmod (cgroup)");
     }
     /* Somebody who looks whether it is an orphan may hold the lock right now, and remove it: as create() then finds

@@ -13,7 +13,10 @@ bool pj_dir_is_stage(const pj_dir *dir, mode_t mode) {
 }
 
 int pj_leaf_lock(pj_dir *leaf, int how) {
-    int fd = pj_dir_open(leaf, NULL, O_RDONLY | O_DIRECTORY);
+    int fd = pj_dir_open(leaf, "cgroup.kill", O_WRONLY);
+    if (fd < 0 && (errno == ENOENT || errno == ENODEV || errno == EACCES)) {
+        fd = pj_dir_open(leaf, NULL, O_RDONLY | O_DIRECTORY);
+    }
     if (fd >= 0 && flock(fd, how | LOCK_NB) < 0) {
         int code = errno;
         close(fd);

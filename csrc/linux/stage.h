@@ -19,7 +19,10 @@
 
 bool pj_dir_is_stage(const pj_dir *dir, mode_t mode); /* and not yet part of the job */
 
-int pj_leaf_lock(pj_dir *leaf, int how); /* flock(2) that never waits; -1: EWOULDBLOCK, or it cannot be opened */
+/* flock(2) that never waits; -1: EWOULDBLOCK, or it cannot be opened. Whoever may open a file may lock it, so it is on
+ * cgroup.kill, whose mode is 0200; on the directory only where there is none (below Linux 5.14), or where we may not
+ * open it, and so not kill by it. */
+int pj_leaf_lock(pj_dir *leaf, int how);
 void pj_leaf_unlock(int lock); /* not by close() alone: a fork in another thread may hold the descriptor, too */
 
 /* Until pj_leaf_unlock() nobody is in the leaf, or below, who is not a member. -1: not to be had now. */

@@ -433,6 +433,7 @@ def test_a_leaf_has_the_usual_rights_whatever_the_umask():
             (root,) = roots_of(os.getpid())
             modes = {stat.S_IMODE(one.stat().st_mode) for one in root.iterdir() if one.is_dir()}
             assert modes == {0o755, 0o1755}
+            assert stat.S_IMODE(root.stat().st_mode) == 0o4711, "only the owner may open it, and so lock it"
             assert job.pids() == kept.pids() == []
     finally:
         os.umask(former)

@@ -245,6 +245,65 @@ def test_nothing_that_another_user_can_write(runtime: Path) -> None:
     assert not foreign
 
 
+LOCKS = """
+import fcntl, os, sys
+held = []
+for path in sys.argv[1:]:
+    for how in (os.O_RDONLY, os.O_WRONLY):
+        try:
+            held.append(os.open(path, how))
+            print(path)
+            fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pass
+print(flush=True)
+sys.stdin.read()
+"""
+
+LOCKED = """
+idle = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
+job = pyjob.Job(backend="cgroup")
+programs = [job.popen(idle)]
+report(made=True)
+while not (folder / "locked").exists():
+    time.sleep(0.01)
+programs.append(subprocess.Popen(idle))
+job.assign(programs[1])
+job.assign_self()
+programs.append(subprocess.Popen(idle))
+report(members=len(job.pids()))
+job.kill()
+report(codes=[one.wait(30) for one in programs])
+job.close()
+"""
+
+
+@root
+@pytest.mark.tool("setpriv")
+def test_another_user_locks_what_it_can(owners: Any, as_nobody: Callable[[str], str]) -> None:
+    """The root it cannot even open; and it keeps nobody from what is done under the lock of a leaf."""
+    as_nobody("")  # skips where nobody cannot run this Python
+    owner = owners(LOCKED, end="return", backend="cgroup")
+    eventually(lambda: owner.reported.get("made"))
+    (made,) = roots_of(owner.pid)
+    if not (made / "cgroup.kill").exists():
+        pytest.skip("no cgroup.kill before Linux 5.14")
+    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    argv = [*drop, sys.executable, "-S", "-c", LOCKS, *map(str, [made, *made.rglob("*")])]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as other:
+        assert other.stdout is not None
+        opened = list(iter(other.stdout.readline, "\n"))
+        (owner.folder / "locked").touch()
+        try:
+            assert owner.ready() == {"made": True, "members": 4, "codes": [-signal.SIGKILL] * 3}
+        finally:
+            other.communicate()
+    assert opened
+    assert f"{made}\n" not in opened
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
 def test_the_installed_files_are_not_open_to_others() -> None:
     package = Path(pyjob.__file__).parent
     assert not [one for one in [package, *package.rglob("*")] if one.stat().st_mode & 0o002]
