@@ -106,13 +106,22 @@ void pj_adoption_end(pj_adoption *adoption) {
 /* ---- a look ---- */
 
 /* Ours to reap: a zombie that came to us as an orphan. Whoever is our child from birth is never touched. */
-static bool reap_orphan(const pj_adoption *adoption, const pj_stat *one) {
+static void reap_orphans(pj_adoption *adoption, const pj_table *table) {
+    size_t kept = 0;
     siginfo_t end;
-    if (one->parent != getpid() || !pj_stat_dead(one) || !has(adoption->orphans, adoption->orphan_count, one)) {
-        return false;
+    for (size_t i = 0; i < adoption->orphan_count; i++) {
+        pj_process *one = &adoption->orphans[i];
+        const pj_stat *line = pj_table_find(table, one->pid);
+        if (line == NULL || line->start != one->created) {
+            continue;
+        }
+        if (line->parent == getpid() && pj_stat_dead(line)) {
+            waitid(P_PID, (id_t)one->pid, &end, WEXITED | WNOHANG);
+        } else {
+            adoption->orphans[kept++] = *one;
+        }
     }
-    waitid(P_PID, (id_t)one->pid, &end, WEXITED | WNOHANG);
-    return true;
+    adoption->orphan_count = kept;
 }
 
 static int spare_helpers(const pj_table *table, list *spared, pj_error *err) {
@@ -124,24 +133,19 @@ static int spare_helpers(const pj_table *table, list *spared, pj_error *err) {
     return 0;
 }
 
-/* Who lives below us under another parent now, or did so before and still lives. */
-static int note_orphans(pj_adoption *adoption, const pj_table *table, pj_error *err) {
-    list seen = {0};
-    for (size_t i = 0; i < table->count; i++) {
+int pj_adoption_note(pj_adoption *adoption, const pj_table *table, pj_error *err) {
+    list all = {adoption->orphans, adoption->orphan_count, adoption->orphan_count};
+    const pj_pid self = getpid();
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < table->count; i++) {
         const pj_stat *one = &table->items[i];
-        if (reap_orphan(adoption, one)) {
-            continue;
-        }
-        bool known = has(adoption->orphans, adoption->orphan_count, one);
-        if ((known || (one->parent != getpid() && descends(table, one, getpid()))) && add(&seen, one, err) < 0) {
-            free(seen.items);
-            return -1;
+        if (one->parent != self && descends(table, one, self) && !has(all.items, all.count, one)) {
+            result = add(&all, one, err);
         }
     }
-    free(adoption->orphans);
-    adoption->orphans = seen.items;
-    adoption->orphan_count = seen.count;
-    return 0;
+    adoption->orphans = all.items;
+    adoption->orphan_count = all.count;
+    return result;
 }
 
 enum { BEFORE = 1, ROOT = 2 };
@@ -214,7 +218,8 @@ int pj_adoption_look(pj_adoption *adoption, const pj_process *roots, size_t root
     list spared = {0}, foreign = {0};
     int result = pj_procfs_scan(&table, err);
     if (result == 0) {
-        result = note_orphans(adoption, &table, err);
+        reap_orphans(adoption, &table);
+        result = pj_adoption_note(adoption, &table, err);
     }
     if (result == 0) {
         result = spare_helpers(&table, &spared, err);

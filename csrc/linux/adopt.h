@@ -3,6 +3,7 @@
 #define PJ_LINUX_ADOPT_H
 
 #include "core/process.h"
+#include "linux/procfs.h"
 
 /* Members are all descendants of the caller but those that were there before, what these start, and the guards. What
  * cannot be promised: the death of the owner ends nobody; the kill is one by one; an orphan that we first see as our
@@ -30,6 +31,9 @@ typedef struct {
 
 /* Reaps the orphans that ended, too. */
 int pj_adoption_look(pj_adoption *adoption, const pj_process *roots, size_t root_count, pj_apart *out, pj_error *err);
+
+/* Remembers who lives below us under another parent, and forgets nobody: the table may be older than the last look. */
+int pj_adoption_note(pj_adoption *adoption, const pj_table *table, pj_error *err);
 void pj_apart_free(pj_apart *apart);
 
 #endif

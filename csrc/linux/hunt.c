@@ -230,6 +230,9 @@ static int pass(hunt *h, bool *quiet, bool *news, size_t *living, pj_error *err)
             return -1;
         }
     }
+    if (h->view.forest->show) {
+        h->view.forest->show(h->view.forest->arg, &h->view.table);
+    }
     *quiet = true;
     *news = false;
     *living = 0;

@@ -251,6 +251,20 @@ static size_t count(const pj_reaper_job *job, pj_adoption **adoption) {
     return wards;
 }
 
+/* Whom a kill orphans comes to the caller, and was perhaps born after its crowd was taken. Without memory to note it
+ * the kill goes on: a zombie is the lesser evil. */
+static void note_orphans(void *arg, const pj_table *table) {
+    pj_reaper_job *job = arg;
+    pj_adoption *adoption = NULL;
+    pj_error unused;
+    pthread_mutex_lock(job->lock);
+    (void)count(job, &adoption);
+    if (adoption != NULL) {
+        (void)pj_adoption_note(adoption, table, &unused);
+    }
+    pthread_mutex_unlock(job->lock);
+}
+
 static void gather(const pj_reaper_job *job, pj_crowd *to) {
     for (size_t i = 0; i < job->ward_count; i++) {
         pj_ward *ward = job->wards[i];
@@ -286,6 +300,7 @@ static int add_caller(pj_adoption *adoption, pj_crowd *to, pj_error *err) {
 static int take(pj_reaper_job *job, pj_crowd *to, pj_error *err) {
     pj_adoption *adoption = NULL;
     size_t most = count(job, &adoption) + 1;
+    to->job = job;
     to->wards = malloc(most * sizeof(pj_ward *));
     to->roots = malloc(most * sizeof *to->roots);
     to->stumps = malloc(most * sizeof *to->stumps);
@@ -326,7 +341,9 @@ pj_forest pj_crowd_trees(const pj_crowd *crowd) {
                        .spared = crowd->apart.spared,
                        .spared_count = crowd->apart.spared_count,
                        .foreign = crowd->apart.foreign,
-                       .foreign_count = crowd->apart.foreign_count};
+                       .foreign_count = crowd->apart.foreign_count,
+                       .show = crowd->holds_caller ? note_orphans : NULL,
+                       .arg = crowd->job};
 }
 
 pj_forest pj_crowd_stumps(const pj_crowd *crowd) {

@@ -39,6 +39,7 @@ pj_ward *pj_reaper_latest(pj_reaper_job *job); /* a reference of its own, or NUL
 
 /* Who is in a job at one moment: what pj_forest_… needs. References and arrays of its own, so that no lock is held. */
 typedef struct {
+    pj_reaper_job *job;
     pj_ward **wards; /* whose trees may have members */
     size_t count;
     pj_process *roots; /* their guards, and the caller after assign_self() */

@@ -19,6 +19,9 @@ typedef struct {
     size_t foreign_count;
     bool with_roots;
     bool lossy; /* no root collects orphans, as kill_tree() has it: whoever loses its parents unseen is lost */
+    /* Or NULL: while members are ended, is shown each look before anybody is killed by it. */
+    void (*show)(void *arg, const pj_table *table);
+    void *arg;
 } pj_forest;
 
 /* Living members, sorted: one scan of /proc, whatever the number of roots. */

@@ -164,6 +164,31 @@ def test_a_required_guarantee_is_not_lowered(backend, owners):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="os.wait()")
+def test_no_orphan_is_left_for_the_callers_wait(encloses, owners):
+    """Those included whom the member starts while it is being ended, and its own status not."""
+    body = """
+    job = pyjob.Job(backend=backend)
+    job.assign_self()
+    ends, waited = [], []
+    for end in (job.kill, job.kill, job.close):
+        process = subprocess.Popen(["sh", "-c", "for i in $(seq 1000); do sleep 300 & done; wait"])
+        end()
+        ends.append(process.wait(30))
+        try:
+            waited.append(os.waitpid(-1, os.WNOHANG))
+        except ChildProcessError:
+            pass
+    report(ends=ends, waited=waited)
+    job.close()
+    """
+    owner = owners(body, end="return", backend=str(encloses))
+    got = owner.ready()
+    owner.end()
+    assert owner.wait() == 0, owner.output
+    assert got["ends"] == [-9, -9, -9] and got["waited"] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="os.wait()")
 def test_the_callers_own_exit_statuses_stay_its_own(encloses, owners):
     """Becoming the subreaper must not take a status that belongs to the caller, nor give it one that does not."""
     body = """

@@ -193,6 +193,14 @@ def _assign(world: World) -> None:
         job.kill()
 
 
+def _assign_self(world: World) -> None:
+    """It ends with the job while it starts its children: they come to this process."""
+    with world.backend.job() as job:
+        job.assign_self()
+        process = subprocess.Popen(["sh", "-c", "for i in $(seq 10); do sleep 600 & done; wait"])
+    process.wait()
+
+
 def _release(world: World) -> None:
     with world.backend.job() as job:
         program = job.popen(SLEEP)
@@ -223,6 +231,7 @@ fails("Job.assign", ProcessLookupError, lambda w: w.job.assign(NOBODY), needs="a
 fails("Job.assign", UNSUPPORTED, lambda w: w.job.assign(w.stranger), lacks="assign")
 # Nobody leaves a job object: on Windows each would hold the tests' own process, one inside the other.
 good("Job.assign_self", _own_job(lambda job: job.assign_self()), DEAR, needs="escape_proof", posix=True)
+good("Job.assign_self", _assign_self, DEAR, needs="escape_proof", posix=True)
 fails("Job.assign_self", CLOSED, lambda w: w.closed.assign_self())
 good("Job.pids", lambda w: w.job.pids())
 fails("Job.pids", CLOSED, lambda w: w.closed.pids())
