@@ -14,6 +14,7 @@ enum {
     QUIET = 2,      /* passes in a row without news after which nobody runs: a SIGSTOP does not undo a fork under way */
     QUIET_BUSY = 8, /* the same where strangers come and go so fast that each look may have missed somebody */
     FEWEST = 3,     /* passes when there is no time: one to find, two to be sure */
+    DEEP = 8,       /* passes for one who sleeps too deep to be stopped: in a fork(2) soon over, or a vfork(2) never */
     MOST = 100,     /* passes until we kill whom we hold, though others still appear (an unstoppable parent forks on) */
     TICK_MS = 20,   /* longer than a clock tick of /proc's start times */
     OPEN_FILES = 7, /* RLIMIT_NOFILE: <sys/resource.h> differs between libcs, the kernel's number does not */
@@ -203,7 +204,14 @@ static bool runs(const pj_stat *stat) {
  */
 static int see_held(hunt *h, pj_held *held, const pj_stat *line, bool *quiet, pj_error *err) {
     bool sent;
-    if (held->killed || held->refused || !runs(line)) {
+    if (held->killed || held->refused) {
+        return 0;
+    }
+    if (line->state == 'D' && held->deep < DEEP) {
+        held->deep++;
+        *quiet = false;
+    }
+    if (!runs(line)) {
         return 0;
     }
     *quiet = false;

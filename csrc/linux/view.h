@@ -13,6 +13,7 @@ typedef struct {
     bool refused; /* we may not signal it */
     bool killed;
     bool ended;
+    unsigned char deep; /* how often it was seen in a sleep that no SIGSTOP ends */
 } pj_held;
 
 struct pj_hold {
