@@ -204,11 +204,15 @@ static int open_group(const char *name, pj_error *err) {
     if (fd < 0) {
         return pj_fail(err, errno, "open (cgroup)");
     }
-    if (fstatfs(fd, &system) < 0 || (unsigned long)system.f_type != CGROUP2_MAGIC) { /* something is mounted over it */
-        close(fd);
-        return pj_fail(err, ENOENT, "cgroup2 mount");
+    if (fstatfs(fd, &system) < 0) {
+        pj_fail(err, errno, "fstatfs (cgroup)");
+    } else if ((unsigned long)system.f_type != CGROUP2_MAGIC) { /* something is mounted over it */
+        pj_fail(err, ENOENT, "cgroup2 mount");
+    } else {
+        return fd;
     }
-    return fd;
+    close(fd);
+    return -1;
 }
 
 /* Of several mounts that show it, the first in which we may join; else the first at all, for its refusal to be told. */

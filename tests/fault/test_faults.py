@@ -120,7 +120,6 @@ HARMLESS = set(
 ALSO_CALLED = {
     "openat": "open read write",
     "newfstatat": "stat lstat fstat fstatat",
-    "fstatfs": "mount",
     "getdents64": "read",
     "pread64": "read",
     "mkdirat": "mkdir",
