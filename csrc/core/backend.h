@@ -69,8 +69,8 @@ typedef struct {
 } pj_probe;
 
 /* What a platform keeps for the whole process (cgroup: the owner's root, its guard, the pool of leaves). The binding
- * makes one per module and passes it to create(); NULL where a platform needs none. pj_platform_free() only closes and
- * frees. */
+ * makes one per module, which is one per interpreter, and passes it to create(); NULL where a platform needs none.
+ * pj_platform_free() gives back what nobody lives in, without waiting; what is left goes with the process. */
 typedef struct pj_platform pj_platform;
 pj_platform *pj_platform_new(void); /* NULL: out of memory */
 void pj_platform_free(pj_platform *platform);

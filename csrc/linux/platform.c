@@ -21,7 +21,7 @@ static void free_texts(pj_platform *platform) {
 
 void pj_platform_free(pj_platform *platform) {
     if (platform) {
-        pj_root_unref(platform->root);
+        pj_root_end(platform);
         pthread_mutex_destroy(&platform->lock);
         free_texts(platform);
         free(platform);

@@ -120,7 +120,7 @@ static int make_directory(pj_root *root, pj_error *err) {
         if (mkdirat(root->home, root->name, passable) == 0) {
             break;
         }
-        if (errno != EEXIST || name.another >= 1000) {
+        if (errno != EEXIST) {
             return pj_fail(err, errno, "mkdir (cgroup)");
         }
     }
@@ -301,4 +301,15 @@ void pj_root_retire(pj_platform *platform, pj_root *root) {
     if (unlinkat(root->home, root->name, AT_REMOVEDIR) == 0) {
         pj_root_forget(platform);
     }
+}
+
+void pj_root_end(pj_platform *platform) {
+    pj_dir dir;
+    pj_error ignored;
+    pj_root *root = platform->root;
+    if (root && root->owner == getpid() && pj_dir_set(&dir, root->home, root->name) &&
+        pj_dir_remove_unpopulated(&dir) == 0 && root->guarded) {
+        pj_process_signal(&root->guard, SIGKILL, &ignored);
+    }
+    pj_root_forget(platform);
 }

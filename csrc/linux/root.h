@@ -88,6 +88,10 @@ void pj_root_cool(pj_root *root); /* closes the hot leaf */
 /* With the lock held, when the last job was closed: a root without a guard is removed, as nobody else would. */
 void pj_root_retire(pj_platform *platform, pj_root *root);
 
+/* Without a lock, when nothing refers to the platform any more, in the owner or in a forked child of it: lets go of the
+ * root, and where nobody is in it, removes it and ends the guard, which else waits for the owner's end. */
+void pj_root_end(pj_platform *platform);
+
 /* Whether the owner named by a root's name lives: 1 yes, 0 no, -1 it is in another PID namespace, or hidden from us. */
 int pj_root_owner_lives(const char *name);
 

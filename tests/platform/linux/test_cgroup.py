@@ -586,6 +586,76 @@ def test_two_threads_enclose_and_kill(owners):
     assert owner.wait() == 0, owner.output
 
 
+# ---- interpreters
+
+ONE_AFTER_ANOTHER = """
+from helpers import interpreters
+for _ in range(3):
+    number = interpreters.create(own_gil=False)
+    failure = interpreters.run(number, argument)
+    interpreters.destroy(number)
+    assert failure is None, failure
+"""
+
+
+def all_roots_of(pid: int) -> list[Path]:
+    """Of each interpreter."""
+    home = own_cgroup()
+    assert home is not None
+    return list(home.glob(f"pyjob-*-{pid}-*"))
+
+
+def test_an_interpreter_that_ends_leaves_nothing(owners):
+    code = """
+import pyjob
+pyjob.run(["true"], backend="cgroup")
+pyjob.Popen(["true"], backend="cgroup").wait()
+with pyjob.Job(backend="cgroup") as job:
+    job.popen(["sleep", "300"])
+    pyjob.Popen(["sleep", "300"], job=job)
+"""
+    owner = owners(ONE_AFTER_ANOTHER, end="return", backend="cgroup", argument=code)
+    owner.ready()
+    assert all_roots_of(owner.pid) == []
+    eventually(lambda: not guards_of(owner.pid))
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
+def test_what_an_interpreter_leaves_alive_goes_with_its_owner(owners):
+    code = "import pyjob; pyjob.Popen(['sleep', '300'], backend='cgroup')"
+    owner = owners(ONE_AFTER_ANOTHER, end="SIGKILL", backend="cgroup", argument=code)
+    owner.ready()
+    roots = all_roots_of(owner.pid)
+    assert [len(members(one)) for one in roots] == [1, 1, 1]
+    assert len(guards_of(owner.pid)) == 3
+    owner.end()
+    owner.wait()
+    eventually(lambda: not any(one.exists() for one in roots))
+
+
+def test_a_thousand_roots_and_one_more(owners):
+    body = """
+    import pathlib
+    pyjob.run(["true"], backend="cgroup")
+    (first,) = pathlib.Path(argument).glob(f"pyjob-*-{os.getpid()}-*")
+    more = [first.with_name(f"{first.name}.{number}") for number in range(1, 1002)]
+    for one in more:
+        one.mkdir()
+    from helpers import interpreters
+    number = interpreters.create(own_gil=False)
+    failure = interpreters.run(number, "import pyjob; pyjob.run(['true'], backend='cgroup')")
+    interpreters.destroy(number)
+    for one in more:
+        one.rmdir()
+    assert failure is None, failure
+    """
+    owner = owners(body, end="return", backend="cgroup", argument=str(own_cgroup()))
+    owner.ready()
+    owner.end()
+    assert owner.wait() == 0, owner.output
+
+
 # ---- names
 
 
