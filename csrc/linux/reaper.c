@@ -44,13 +44,13 @@ static int prepare(pj_job *job, const pj_spec *spec, pj_error *err) {
     if (pj_ward_prepare(own->guard, spec, job->keep, &ward, err) < 0) {
         return -1;
     }
-    pj_reaper_unprepare(own);
-    own->prepared = ward;
+    pj_reaper_prepare(own, ward);
     return 0;
 }
 
 static int exec(pj_job *job) {
-    return pj_ward_exec(((pj_reaper_job *)job)->prepared);
+    const pj_ward *ward = ((pj_reaper_job *)job)->prepared;
+    return ward != NULL ? pj_ward_exec(ward) : EINVAL;
 }
 
 static int finish_ward(pj_reaper_job *own, pj_ward *stolen, pj_child *out, pj_error *err) {
@@ -70,11 +70,10 @@ static int finish_ward(pj_reaper_job *own, pj_ward *stolen, pj_child *out, pj_er
 
 static int finish(pj_job *job, pj_child *out, pj_error *err) {
     pj_reaper_job *own = (pj_reaper_job *)job;
-    pj_ward *ward = own->prepared;
+    pj_ward *ward = atomic_exchange(&own->prepared, NULL);
     if (ward == NULL) {
         return pj_fail(err, EINVAL, "pyjob-guard: nothing was prepared");
     }
-    own->prepared = NULL;
     return finish_ward(own, ward, out, err);
 }
 

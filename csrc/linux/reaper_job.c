@@ -64,13 +64,25 @@ static void forget_empty(pj_reaper_job *job) {
     job->ward_count = kept;
 }
 
-static bool has_lost(const pj_reaper_job *job) {
-    bool lost = job->lost;
-    for (size_t i = 0; i < job->ward_count; i++) {
-        lost = pj_ward_lost(job->wards[i]) || lost;
+/* The one after `at` among `root` and all jobs in it, those around before those inside; NULL: that was the last. No
+ * recursion: a thread's stack may be small. */
+static pj_reaper_job *after(const pj_reaper_job *root, pj_reaper_job *at) {
+    if (at->inner != NULL) {
+        return at->inner;
     }
-    for (const pj_reaper_job *inner = job->inner; inner != NULL; inner = inner->next) {
-        lost = has_lost(inner) || lost;
+    while (at != root && at->next == NULL) {
+        at = at->up;
+    }
+    return at == root ? NULL : at->next;
+}
+
+static bool has_lost(pj_reaper_job *job) {
+    bool lost = false;
+    for (pj_reaper_job *at = job; at != NULL; at = after(job, at)) {
+        lost = at->lost || lost;
+        for (size_t i = 0; i < at->ward_count; i++) {
+            lost = pj_ward_lost(at->wards[i]) || lost;
+        }
     }
     return lost;
 }
@@ -142,25 +154,26 @@ static void hand_up_wards(pj_reaper_job *job) {
 }
 
 /* An interrupted start: what became of it may just begin to live. */
-void pj_reaper_unprepare(pj_reaper_job *job) {
-    if (job->prepared != NULL) {
-        pj_ward_say(job->prepared, PJ_END);
-        pj_ward_say(job->prepared, PJ_LEAVE);
-        pj_ward_unref(job->prepared);
-        job->prepared = NULL;
+void pj_reaper_prepare(pj_reaper_job *job, pj_ward *stolen) {
+    pj_ward *before = atomic_exchange(&job->prepared, stolen);
+    if (before != NULL) {
+        pj_ward_say(before, PJ_END);
+        pj_ward_say(before, PJ_LEAVE);
+        pj_ward_unref(before);
     }
 }
 
 static void free_parts(pj_reaper_job *job) {
-    if (job->prepared != NULL) {
-        pj_ward_unref(job->prepared);
+    pj_ward *prepared = atomic_exchange(&job->prepared, NULL);
+    if (prepared != NULL) {
+        pj_ward_unref(prepared);
     }
     for (size_t i = 0; i < job->ward_count; i++) {
         pj_ward_unref(job->wards[i]);
     }
     free(job->wards);
     free(job->guard);
-    job->prepared = job->latest = NULL;
+    job->latest = NULL;
     job->wards = NULL;
     job->guard = NULL;
     job->ward_count = 0;
@@ -182,7 +195,7 @@ void pj_reaper_close(pj_reaper_job *job) {
     job->latest = NULL;
     hand_up_inner(job);
     hand_up_wards(job);
-    pj_reaper_unprepare(job);
+    pj_reaper_prepare(job, NULL);
     free_parts(job);
     if (job->adoption != NULL) {
         reap_orphans(job->adoption);
@@ -210,18 +223,13 @@ void pj_reaper_abandon(pj_reaper_job *job) {
 
 /* ---- who is in it ---- */
 
-static void say(pj_reaper_job *job, int kind) {
-    for (size_t i = 0; i < job->ward_count; i++) {
-        pj_ward_say(job->wards[i], kind);
-    }
-    for (pj_reaper_job *inner = job->inner; inner != NULL; inner = inner->next) {
-        say(inner, kind);
-    }
-}
-
 void pj_reaper_say(pj_reaper_job *job, int kind) {
     pthread_mutex_lock(job->lock);
-    say(job, kind);
+    for (pj_reaper_job *at = job; at != NULL; at = after(job, at)) {
+        for (size_t i = 0; i < at->ward_count; i++) {
+            pj_ward_say(at->wards[i], kind);
+        }
+    }
     pthread_mutex_unlock(job->lock);
 }
 
@@ -240,13 +248,13 @@ pj_ward *pj_reaper_latest(pj_reaper_job *job) {
 }
 
 /* *adoption: that of the outermost job here that has one. */
-static size_t count(const pj_reaper_job *job, pj_adoption **adoption) {
-    size_t wards = job->ward_count;
-    if (*adoption == NULL) {
-        *adoption = job->adoption;
-    }
-    for (const pj_reaper_job *inner = job->inner; inner != NULL; inner = inner->next) {
-        wards += count(inner, adoption);
+static size_t count(pj_reaper_job *job, pj_adoption **adoption) {
+    size_t wards = 0;
+    for (pj_reaper_job *at = job; at != NULL; at = after(job, at)) {
+        wards += at->ward_count;
+        if (*adoption == NULL) {
+            *adoption = at->adoption;
+        }
     }
     return wards;
 }
@@ -265,7 +273,7 @@ static void note_orphans(void *arg, const pj_table *table) {
     pthread_mutex_unlock(job->lock);
 }
 
-static void gather(const pj_reaper_job *job, pj_crowd *to) {
+static void add_wards(const pj_reaper_job *job, pj_crowd *to) {
     for (size_t i = 0; i < job->ward_count; i++) {
         pj_ward *ward = job->wards[i];
         pj_ward_state state = pj_ward_look(ward);
@@ -278,9 +286,6 @@ static void gather(const pj_reaper_job *job, pj_crowd *to) {
         } else if (ward->program.pid != 0) {
             to->stumps[to->stump_count++] = ward->program;
         }
-    }
-    for (const pj_reaper_job *inner = job->inner; inner != NULL; inner = inner->next) {
-        gather(inner, to);
     }
 }
 
@@ -307,7 +312,9 @@ static int take(pj_reaper_job *job, pj_crowd *to, pj_error *err) {
     if (to->wards == NULL || to->roots == NULL || to->stumps == NULL) {
         return pj_fail(err, ENOMEM, "malloc");
     }
-    gather(job, to);
+    for (pj_reaper_job *at = job; at != NULL; at = after(job, at)) {
+        add_wards(at, to);
+    }
     return adoption != NULL ? add_caller(adoption, to, err) : 0;
 }
 

@@ -11,9 +11,9 @@
 
 typedef struct pj_reaper_job {
     pj_job head;
-    char *guard;              /* path of its executable */
-    pid_t owner;              /* a forked child takes no lock: whoever holds it was not copied */
-    pj_ward *prepared;        /* between prepare() and finish() */
+    char *guard;                 /* path of its executable */
+    pid_t owner;                 /* a forked child takes no lock: whoever holds it was not copied */
+    _Atomic(pj_ward *) prepared; /* between prepare() and finish(); a forked child takes it without a lock */
     pthread_mutex_t *lock;    /* of all that follows in this job, those around it and those in it: one for them all */
     pthread_mutex_t own;      /* the outermost job's is the one */
     struct pj_reaper_job *up; /* the nearest job around it that is open, or NULL */
@@ -30,10 +30,10 @@ int pj_reaper_new(const pj_create *how, const pj_backend *backend, pj_reaper_job
 int pj_reaper_add(pj_reaper_job *job, pj_ward *stolen, pj_error *err);
 void pj_reaper_close(
     pj_reaper_job *job); /* what lives on in it is from now on in the job around it. Ends with pj_job_unref() */
-void pj_reaper_abandon(pj_reaper_job *job);       /* ends with pj_job_unref(), too */
-void pj_reaper_say(pj_reaper_job *job, int kind); /* to the guards of this job and of those in it */
-void pj_reaper_unprepare(pj_reaper_job *job);     /* ends what prepare() has begun and finish() has not got */
-bool pj_reaper_lost(pj_reaper_job *job);          /* whether a guard of this job or of one in it was killed so */
+void pj_reaper_abandon(pj_reaper_job *job);                  /* ends with pj_job_unref(), too */
+void pj_reaper_say(pj_reaper_job *job, int kind);            /* to the guards of this job and of those in it */
+void pj_reaper_prepare(pj_reaper_job *job, pj_ward *stolen); /* or NULL; ends what finish() has not got before */
+bool pj_reaper_lost(pj_reaper_job *job); /* whether a guard of this job or of one in it was killed so */
 unsigned long pj_reaper_births(pj_reaper_job *job);
 pj_ward *pj_reaper_latest(pj_reaper_job *job); /* a reference of its own, or NULL */
 

@@ -240,8 +240,9 @@ static void keep_returncode(pj_job_object *self) {
 
 PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     int kill;
-    double timeout;
-    if (!PyArg_ParseTuple(args, "pd", &kill, &timeout)) {
+    PyObject *timeout;
+    pj_deadline deadline;
+    if (!PyArg_ParseTuple(args, "pO", &kill, &timeout) || !pj_to_deadline(timeout, &deadline)) {
         return NULL;
     }
     if (!pj_job_is_owner(self)) {
@@ -257,7 +258,6 @@ PyObject *pj_job_close(pj_job_object *self, PyObject *args) {
     pj_error err;
     pj_pids survivors = {0};
     int status;
-    pj_deadline deadline = pj_now() + (timeout > 0 ? (int64_t)(timeout * 1e9) : 0);
     if (empty(self, kill, deadline, &status, &survivors, &err)) {
         remember(self, false);
         PJ_UNLOCKED(keep_returncode(self); let_go(self, false));
@@ -284,6 +284,17 @@ static int job_clear(pj_job_object *self) {
     return 0;
 }
 
+/* From a loop: jobs may be nested deeper than the stack of a small thread is. */
+static void drop_ancestors(pj_job_object *job) {
+    while (job && Py_REFCNT((PyObject *)job) == 1) {
+        pj_job_object *above = job->parent;
+        job->parent = NULL;
+        Py_DECREF((PyObject *)job);
+        job = above;
+    }
+    Py_XDECREF((PyObject *)job);
+}
+
 /* Whoever wants the members dead calls close() before. What was never closed is one whose maker was interrupted by an
  * exception from a signal handler before it could keep it: nobody else would take back what the system has of it. At
  * the end of the interpreter that is left to the guard. */
@@ -295,7 +306,7 @@ static void job_dealloc(pj_job_object *self) {
     } else if (self->job) {
         let_go(self, true);
     }
-    Py_XDECREF((PyObject *)self->parent);
+    drop_ancestors(self->parent);
     Py_XDECREF(self->module);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);

@@ -42,7 +42,7 @@ typedef int (*opener)(pj_pid pid, pj_process *out, pj_error *err);
 
 /* What members() keeps between two members: the address of this is in a capsule. */
 typedef struct {
-    const pj_backend *backend;
+    pj_job_object *job; /* owned */
     pj_walk *walk;
     atomic_flag busy; /* in another thread */
 } walker;
@@ -52,8 +52,9 @@ static const char WALK[] = "pyjob._native.walk";
 static void end_walk(PyObject *capsule) {
     walker *own = PyCapsule_GetPointer(capsule, WALK);
     if (own->walk) {
-        own->backend->walk_end(own->walk);
+        own->job->backend->walk_end(own->walk);
     }
+    Py_DECREF((PyObject *)own->job);
     PyMem_Free(own);
 }
 
@@ -68,7 +69,7 @@ static PyObject *walk(pj_job_object *self, PyObject *unused) {
         PyMem_Free(own);
         return NULL;
     }
-    own->backend = self->backend;
+    own->job = (pj_job_object *)Py_NewRef((PyObject *)self);
     return capsule;
 }
 
@@ -131,6 +132,10 @@ static PyObject *pin(pj_job_object *self, PyObject *args) {
         return NULL;
     }
     walker *own = capsule ? PyCapsule_GetPointer(capsule, WALK) : NULL;
+    if (own && own->job != self) {
+        PyErr_SetString(PyExc_ValueError, "the walk is another job's");
+        return NULL;
+    }
     if ((capsule && !own) || !look(self, own, pj_process_open, pid, &process, &inside)) {
         return NULL;
     }

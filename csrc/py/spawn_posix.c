@@ -209,7 +209,8 @@ done:
 /* In a grandchild that the caller forked: no gate, and the GIL is nobody else's. */
 static PyObject *guard_exec(pj_job_object *self, PyObject *unused) {
     (void)unused;
-    return PyLong_FromLong(self->job && self->backend->exec ? self->backend->exec(self->job) : EINVAL);
+    bool can = self->job && self->backend->exec && !pj_job_is_owner(self);
+    return PyLong_FromLong(can ? self->backend->exec(self->job) : EINVAL);
 }
 
 static PyObject *guard_finish(pj_job_object *self, PyObject *unused) {
@@ -241,6 +242,10 @@ static PyObject *join(pj_job_object *self, PyObject *unused) {
     }
     if (!self->backend->join) {
         (void)pj_unsupported(&err, "this backend cannot be joined by a child of the caller");
+        return pj_raise(self->state, &err);
+    }
+    if (pj_job_is_owner(self)) {
+        (void)pj_unsupported(&err, "only a forked child joins; the owner has assign_self()");
         return pj_raise(self->state, &err);
     }
     status = self->backend->join(self->job, &err);
