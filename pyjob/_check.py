@@ -69,6 +69,7 @@ def name(value: object) -> str:
     """A job's name: 1 to 100 bytes of UTF-8 that could not be taken for a path."""
     if not isinstance(value, str):
         raise TypeError(f"a job's name must be a str, not {type(value).__name__}")
+    value = str.__str__(value)  # what a subclass says of itself is not what C would see
     try:
         size = len(value.encode())
     except UnicodeEncodeError:

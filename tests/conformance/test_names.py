@@ -137,6 +137,28 @@ def test_bad_names(backend, bad):
         pyjob.Job.open(bad)
 
 
+@pytest.mark.needs("named")
+def test_a_str_that_lies_about_itself(backend):
+    """What is checked is what the system call gets."""
+
+    class Liar(str):
+        def encode(self, *_):
+            return b"fine"
+
+        def __iter__(self):
+            return iter("fine")
+
+        def __eq__(self, other):
+            return other == "fine"
+
+        __hash__ = str.__hash__
+
+    with pytest.raises(ValueError, match="slash"):
+        backend.job(name=Liar("../../x"))
+    with pytest.raises(ValueError, match="slash"):
+        pyjob.Job.open(Liar("../../x"))
+
+
 @pytest.mark.parametrize("bad", [1, b"name", True, ("a",)])
 def test_names_of_a_wrong_type(backend, bad):
     with pytest.raises(TypeError):
