@@ -96,33 +96,39 @@ static bool check_parent(pj_state *state, PyObject *parent, const pj_backend *ba
     return true;
 }
 
-PyObject *pj_job_create(PyObject *type, PyObject *args) {
-    PyObject *module = PyType_GetModule((PyTypeObject *)type);
+static PyObject *create(PyObject *module, const pj_backend *backend, pj_job_object *around, pj_create *how) {
     pj_state *state = PyModule_GetState(module);
-    const char *backend_name, *name, *guard;
-    PyObject *parent;
-    int keep;
-    if (!PyArg_ParseTuple(args, "sOzps", &backend_name, &parent, &name, &keep, &guard)) {
-        return NULL;
-    }
-    const pj_backend *backend = find_backend(backend_name);
-    if (!backend || !check_parent(state, parent, backend)) {
-        return NULL;
-    }
-    pj_job_object *around = parent == Py_None ? NULL : (pj_job_object *)parent;
     if (around && !pj_job_enter(around)) {
         return NULL;
     }
-    pj_create how = {state->platform, around ? around->job : NULL, name, keep, guard};
+    how->platform = state->platform;
+    how->parent = around ? around->job : NULL;
     pj_error err;
     pj_job *job;
     int status;
-    PJ_UNLOCKED(status = backend->create(&how, &job, &err));
+    PJ_UNLOCKED(status = backend->create(how, &job, &err));
     pj_job_object *self = status < 0 ? NULL : wrap(module, backend, job, around);
     if (around) {
         pj_job_leave(around);
     }
     return status < 0 ? pj_raise(state, &err) : (PyObject *)self;
+}
+
+PyObject *pj_job_create(PyObject *type, PyObject *args) {
+    PyObject *module = PyType_GetModule((PyTypeObject *)type);
+    const char *backend_name, *name;
+    PyObject *parent, *guard, *result = NULL;
+    int keep;
+    if (!PyArg_ParseTuple(args, "sOzpO&", &backend_name, &parent, &name, &keep, PyUnicode_FSConverter, &guard)) {
+        return NULL;
+    }
+    const pj_backend *backend = find_backend(backend_name);
+    if (backend && check_parent(PyModule_GetState(module), parent, backend)) {
+        pj_create how = {.name = name, .keep = keep, .guard = PyBytes_AsString(guard)};
+        result = create(module, backend, parent == Py_None ? NULL : (pj_job_object *)parent, &how);
+    }
+    Py_DECREF(guard);
+    return result;
 }
 
 PyObject *pj_job_open(PyObject *type, PyObject *args) {

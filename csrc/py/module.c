@@ -6,12 +6,7 @@
 
 #include <string.h>
 
-static PyObject *probe(PyObject *module, PyObject *args) {
-    const char *name, *guard;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "ss", &name, &guard)) {
-        return NULL;
-    }
+static PyObject *probe_by(const char *name, const char *guard) {
     for (const pj_backend *const *at = pj_backends; *at; at++) {
         if (strcmp((*at)->name, name) == 0) {
             pj_probe found = {0};
@@ -22,6 +17,18 @@ static PyObject *probe(PyObject *module, PyObject *args) {
         }
     }
     return PyErr_Format(PyExc_ValueError, "unknown backend: '%s'", name);
+}
+
+static PyObject *probe(PyObject *module, PyObject *args) {
+    const char *name;
+    PyObject *guard;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sO&", &name, PyUnicode_FSConverter, &guard)) {
+        return NULL;
+    }
+    PyObject *result = probe_by(name, PyBytes_AsString(guard));
+    Py_DECREF(guard);
+    return result;
 }
 
 static void note_fork(pj_state *state) {

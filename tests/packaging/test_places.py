@@ -78,6 +78,27 @@ def test_names_of_folders(target, tmp_path, name):
     use(sys.executable, place)
 
 
+@linux
+@pytest.mark.parametrize("name, locale", [(b"caf\xe9", "C.UTF-8"), ("café".encode(), "C")])
+def test_a_folder_whose_name_the_locale_cannot_write(target, tmp_path, name, locale):
+    """No path goes to the guard by way of UTF-8."""
+    place = os.fsencode(tmp_path) + b"/" + name
+    shutil.copytree(os.fsencode(target), place)
+    code = """
+import pyjob
+for row in pyjob.backends():
+    if row.available:
+        assert pyjob.run(["true"], backend=row.name).returncode == 0
+    print(row.name)
+"""
+    environment = {"PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": locale}
+    environment |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=os.environ | environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"process-group" in done.stdout
+    shutil.rmtree(place)
+
+
 def test_user_site(wheel, tmp_path):
     base = getattr(sys, "_base_executable", sys.executable)
     if subprocess.run([base, "-c", "import site; assert site.ENABLE_USER_SITE"], cwd=tmp_path).returncode:
