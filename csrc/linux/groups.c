@@ -7,11 +7,12 @@
 
 #include "core/backend.h"
 #include "linux/procfs.h"
+#include "linux/raw.h"
 
 /* killpg() takes every member under one lock that fork() needs as well (kill_pgrp_info() in the kernel). */
 const unsigned pj_group_guarantees = PJ_INHERITED | PJ_ATOMIC_KILL | PJ_OWN_CHILD | PJ_PINNED;
 
-enum { SEND_SIGNAL = 424, TO_GROUP = 1 << 2 }; /* pidfd_send_signal(2); PIDFD_SIGNAL_PROCESS_GROUP, kernel 6.9 */
+enum { TO_GROUP = 1 << 2 }; /* PIDFD_SIGNAL_PROCESS_GROUP, kernel 6.9 */
 
 int pj_group_members(const pj_pids *groups, pj_pids *out, pj_error *err) {
     pj_table table = {0};
@@ -37,7 +38,7 @@ int pj_group_signal(const pj_process *leader, int sig) {
         errno = ENOSYS;
         return -1;
     }
-    if (syscall(SEND_SIGNAL, (int)leader->handle, sig, NULL, TO_GROUP) == 0) {
+    if (syscall(PJ_SYS_PIDFD_SEND_SIGNAL, (int)leader->handle, sig, NULL, TO_GROUP) == 0) {
         return 0;
     }
     if (errno == EINVAL) {

@@ -306,10 +306,14 @@ void pj_root_retire(pj_platform *platform, pj_root *root) {
 void pj_root_end(pj_platform *platform) {
     pj_dir dir;
     pj_error ignored;
+    pj_pidfd_info info;
     pj_root *root = platform->root;
     if (root && root->owner == getpid() && pj_dir_set(&dir, root->home, root->name) &&
         pj_dir_remove_unpopulated(&dir) == 0 && root->guarded) {
-        pj_process_signal(&root->guard, SIGKILL, &ignored);
+        /* A program that closed all descriptors may have opened another pidfd by the number of this one. */
+        if (!pj_pidfd_ask(&root->guard, PJ_INFO_PID, &info) || info.pid == (uint32_t)root->guard.pid) {
+            pj_process_signal(&root->guard, SIGKILL, &ignored);
+        }
     }
     pj_root_forget(platform);
 }

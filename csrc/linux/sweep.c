@@ -12,10 +12,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "linux/raw.h"
 #include "linux/stage.h"
 
-/* Newer than the headers of the oldest build images; the numbers are the same on every CPU. */
-enum { PIDFD_SEND_SIGNAL = 424, PIDFD_OPEN = 434 };
 enum { PROC_MAGIC = 0x9fa0 }; /* statfs(2) */
 
 static bool is_gone(int code) {
@@ -263,7 +262,7 @@ static int flush(batch *all) {
         const int handle = all->handles[i];
         if (result == 0 && all->seen[i]) {
             if (handle >= 0) {
-                syscall(PIDFD_SEND_SIGNAL, handle, SIGKILL, NULL, 0);
+                syscall(PJ_SYS_PIDFD_SEND_SIGNAL, handle, SIGKILL, NULL, 0);
             } else {
                 kill(all->pids[i], SIGKILL); /* below Linux 5.3; frozen, it cannot have ended by itself */
             }
@@ -281,12 +280,12 @@ static int pin(pid_t pid, void *arg) {
     if (all->count == BATCH && flush(all) < 0) {
         return -1;
     }
-    int handle = (int)syscall(PIDFD_OPEN, pid, 0);
+    int handle = (int)syscall(PJ_SYS_PIDFD_OPEN, pid, 0);
     if (handle < 0 && errno == EMFILE && all->count > 0) {
         if (flush(all) < 0) {
             return -1;
         }
-        handle = (int)syscall(PIDFD_OPEN, pid, 0);
+        handle = (int)syscall(PJ_SYS_PIDFD_OPEN, pid, 0);
     }
     if (handle < 0 && errno == ESRCH) {
         return 0;
