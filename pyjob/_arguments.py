@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -37,9 +38,28 @@ class Request:
     umask: int
     start_new_session: bool
     process_group: int
+    closed = False  # whether a descriptor that was named is not open
 
     def __init__(self, **fields: Any) -> None:
+        """Before the job is made: what that opens could get the number of a closed descriptor."""
         self.__dict__.update(fields)
+        if sys.platform != "win32":
+            if self.pass_fds or sys.version_info < (3, 13):
+                self.pass_fds = tuple(self.pass_fds)
+            p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = self.fds
+            ends = (p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread)
+            named = [its for its, ours in ends if its != -1 and ours == -1]  # the rest are pipes that were just made
+            self.closed = not all(map(_is_open, (*(self.pass_fds or ()), *named)))
+
+
+def _is_open(fd: Any) -> bool:
+    try:
+        os.get_inheritable(int(fd))  # fcntl(2) F_GETFD
+    except OSError as error:
+        return error.errno != errno.EBADF
+    except (TypeError, ValueError, OverflowError):
+        pass  # refused by those who need a number
+    return True
 
 
 def place(job_: object, backend: object, require: Iterable[str], kill_on_close: bool | None) -> Any:

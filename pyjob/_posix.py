@@ -47,8 +47,7 @@ def start(process: Popen[Any], request: Request, native: _native.Job) -> str:
     args, executable = _command(request.args, request.executable, request.shell)
     sys.audit("subprocess.Popen", executable, args, request.cwd, request.env)
     spec = _spec(request, args, executable)
-    if min(request.fds) < -1:  # such as STDOUT in the place of a descriptor
-        raise _refusal(errno.EBADF, "", executable, request.cwd)
+    _refuse_closed(process, request)
     try:
         with translated:
             pid, code, stage, path = native.spawn(*spec)
@@ -69,10 +68,11 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
     Pipes, directory, umask and signals are set by the base class before that; what would shut the child out of its job
     (another user), or tie the guard to the program (a session), by us after it.
     """
+    spec = _spec(request, *_command(request.args, request.executable, request.shell))
+    _refuse_closed(process, request)
     if process._guarded:
-        args, executable = _command(request.args, request.executable, request.shell)
         with translated:
-            native.guard_prepare(*_spec(request, args, executable))
+            native.guard_prepare(*spec)
     gid, gids, uid = _id(request.gid, "gid"), _group_ids(request.gids), _id(request.uid, "uid")
     preexec_fn = request.preexec_fn
     # A process group is joined last: its leader could not call setsid(), which is what most of these functions are for.
@@ -125,6 +125,13 @@ def _start_by_fork(process: Popen[Any], request: Request, native: _native.Job) -
     if process._guarded:
         _adopted(process, native)
     return "fork"
+
+
+def _refuse_closed(process: Popen[Any], request: Request) -> None:
+    """As stock's child does, before anything else; also STDOUT in the place of a descriptor."""
+    if request.closed:
+        process.returncode = 255  # what stock's child left with
+        raise _refusal(errno.EBADF, "fcntl", "", request.cwd)
 
 
 def _leave_to_guard(native: _native.Job) -> None:

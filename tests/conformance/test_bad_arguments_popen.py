@@ -114,6 +114,55 @@ def test_refused_as_stock(backend: Any, name: str) -> None:
         assert getattr(ours, attribute, None) == getattr(stock, attribute, None), attribute
 
 
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("stock_forks")
+@pytest.mark.parametrize("preexec_fn", [None, pytest.param(os.getpid, marks=pytest.mark.main_interpreter)])
+@pytest.mark.parametrize("name", ["pass_fds", "stdin", "stdout", "stderr"])
+def test_no_descriptor_of_ours_stands_in_for_a_closed_one(backend: Any, name: str, preexec_fn: Any) -> None:
+    """Also not for the lowest numbers, which what a start opens would get. (For these stock may pass its own pipe.)"""
+
+    def arguments(number: int) -> dict[str, Any]:
+        value = [number] if name == "pass_fds" else number
+        return {"args": ["true"], "cwd": "/", "preexec_fn": preexec_fn, name: value}
+
+    stock = refusal(subprocess.Popen, arguments(987))
+    assert isinstance(stock, OSError) and stock.errno == errno.EBADF
+    low = [number for number in range(3, 987) if not is_open(number)][:8]
+    for number in [*low, 987]:
+        ours = refusal(backend.popen, arguments(number))
+        assert type(ours) is type(stock) and ours.args == stock.args, number
+        assert getattr(ours, "filename", None) == stock.filename
+
+
+FIRST_START = """
+import errno, os, sys, pyjob
+for number in range(3, 10):
+    try:
+        os.fstat(number)
+        continue
+    except OSError:
+        child = os.fork()
+    if not child:
+        try:
+            pyjob.Popen(["true"], pass_fds=[number], backend=sys.argv[1]).wait()
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == errno.EBADF, number
+"""
+
+
+def test_nor_one_that_only_the_first_start_opens(backend: Any) -> None:
+    subprocess.run([sys.executable, "-c", FIRST_START, str(backend)], check=True)
+
+
 @pytest.mark.parametrize("number", [-1, 65, 1000])
 def test_signals_are_refused_as_stock(backend: Any, number: int) -> None:
     told = []
