@@ -6,18 +6,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The number behind `name` in the text of a status file, 0: there is none. The name of the process, in the first line,
- * holds no newline: the kernel escapes it. */
-static pj_pid number_after(const char *name, const char *text, size_t length) {
+pj_pid pj_parse_status(const char *name, const char *text, size_t length) {
     size_t size = strlen(name), at = 0;
     while (at + size <= length && memcmp(text + at, name, size) != 0) {
         at++;
     }
     pj_pid number = 0;
-    for (at += size; at < length && text[at] >= '0' && text[at] <= '9'; at++) {
+    for (at += size; at < length && text[at] >= '0' && text[at] <= '9' && number <= INT32_MAX; at++) {
         number = 10 * number + (text[at] - '0');
     }
-    return number;
+    return number <= INT32_MAX ? number : 0;
 }
 
 /* Of the process or thread `id`, whose folder is in `dir`. Gone, or hidden from us: 0. */
@@ -37,7 +35,7 @@ static int read_number(int dir, const char *id, const char *name, pj_pid *out, p
     }
     ssize_t size = read(fd, text, sizeof text);
     close(fd);
-    *out = size > 0 ? number_after(name, text, (size_t)size) : 0;
+    *out = size > 0 ? pj_parse_status(name, text, (size_t)size) : 0;
     return 0;
 }
 

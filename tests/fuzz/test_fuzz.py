@@ -28,6 +28,7 @@ SOURCES = {
     "cgroup": [f"linux/{one}.c" for one in ("cgroupfs", "pidref", "procfs")] + ["posix/clock.c"],
     "wire": ["linux/protocol.c"],
     "number": ["linux/protocol.c"],
+    "status": ["linux/tracer.c", "core/pids.c"],
     "naming": ["linux/naming.c"],
     "event": [f"linux/{one}.c" for one in ("sweep", "stage", "procfs", "pidref")] + ["posix/clock.c", "core/pids.c"],
 }
@@ -94,7 +95,7 @@ def test_every_parser_has_a_harness() -> None:
     headers = "".join(one.read_text() for one in (SOURCE / "csrc/linux").glob("*.h"))
     parsers = set(re.findall(r"\b(pj_parse_\w+|pj_read_ids|pj_event|pj_\w+_decode)\(", headers))
     called = "".join(one.read_text() for one in HERE.glob("fuzz_*.c"))
-    assert len(parsers) >= 9
+    assert len(parsers) >= 10
     assert {one for one in parsers if f"{one}(" not in called} == set()
 
 
