@@ -113,7 +113,7 @@ def test_addresses_and_undefined_behaviour(sanitized: Callable[[str], Sanitized]
 
 def test_races(sanitized: Callable[[str], Sanitized]) -> None:
     it = sanitized(THREAD)
-    done, told = it.run(*PYTEST, *conformance(TOGETHER_WATCHED, THREADS, "-k", "not process-group"))  # it has no locks
+    done, told = it.run(*PYTEST, *conformance(TOGETHER_WATCHED, THREADS))
     assert not told and done.returncode == 0, f"{told}\n{done.stdout}"
     assert f"pyjob from {it.package}" in done.stdout
     assert_all_ran_in_threads(done.stdout)
