@@ -305,7 +305,7 @@ static int mark_known(pj_view *view, pj_error *err) {
             return -1;
         }
         if (!shown) {
-            return pj_fail(err, EACCES, "getdents64(/proc): hides the root of a tree");
+            return pj_fail(err, EACCES, "getdents64(/proc) or openat(/proc/PID/stat): hides the root of a tree");
         }
     }
     for (size_t at = 0; at < forest->spared_count; at++) {

@@ -218,7 +218,9 @@ def child(request: dict[str, Any]) -> None:
     if request["part"] == "started":
         signal.pause()
     atexit._run_exitfuncs()
-    stranger.kill()
+    for _ in range(2):  # as in patiently(); Popen keeps a ProcessLookupError to itself
+        with contextlib.suppress(OSError):
+            stranger.kill()
     stranger.wait()
 
 
