@@ -5,7 +5,7 @@ static void set_os_error(const pj_error *err) {
     if (!error) {
         return;
     }
-    PyObject *call = PyUnicode_FromString(err->call);
+    PyObject *call = PyUnicode_DecodeFSDefault(err->call); /* it may name a path */
     if (call && PyObject_SetAttrString(error, "call", call) == 0) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     }

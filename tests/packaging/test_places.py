@@ -92,10 +92,17 @@ for row in pyjob.backends():
     print(row.name)
 """
     environment = {"PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": locale}
-    environment |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=os.environ | environment)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"process-group" in done.stdout
+    environment |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:backslashreplace"}
+
+    def run(code):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=os.environ | environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout
+
+    assert b"process-group" in run(code)
+    os.unlink(place + b"/pyjob/pyjob-guard")
+    assert b"WORKED" not in run(WITHOUT_GUARD)
     shutil.rmtree(place)
 
 
