@@ -42,7 +42,7 @@ if ALL:  # not only those in which our C code does most: for an hour to spare
     ALONE = sorted(one.stem.removeprefix("test_") for one in (HERE.parent / "conformance").glob("test_*.py"))
 DEBUGGED = ["bad_arguments", "members", "names", "preexec", "process_handle"]  # what they start is as slow
 INSIDE = ALONE if ALL else ["contains", "dropping", "kill", "members", "wait"]
-TOGETHER = ["assign_self", "close", "dropping", "escape", "inherited", "kill", "kill_on_close", "release", "stop"]
+TOGETHER = ["assign_self", "close", "escape", "inherited", "kill", "kill_on_close", "release", "stop"]
 TOGETHER_WATCHED = ["contains", "threads", "wait"]
 PYTEST = ["-m", "pytest"]
 THREADS = "--parallel-threads=3"
