@@ -66,6 +66,11 @@ def sources(name: str) -> list[str]:
     return [f"csrc/{file}" for file in [*CORE, *PLATFORMS[name], *(f"py/{file}" for file in BINDING)]]
 
 
+def plain_mode(mode: int) -> int:
+    """What is left of a mode in an archive: those of the checkout and the umask must not show."""
+    return 0o755 if mode & 0o100 else 0o644
+
+
 class Build(build_ext):
     def build_extension(self, ext: Extension) -> None:
         if self.compiler.compiler_type == "msvc":
@@ -110,12 +115,10 @@ class Build(build_ext):
 
 
 class Wheel(bdist_wheel):
-    """Modes are in a wheel, too: those of the checkout and the umask must not show."""
-
     def write_wheelfile(self, *args, **kwargs):  # the last one, when all the others are there
         super().write_wheelfile(*args, **kwargs)
         for path in filter(Path.is_file, Path(self.bdist_dir).rglob("*")):
-            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            path.chmod(plain_mode(path.stat().st_mode))
 
 
 class Archive(sdist):
@@ -132,7 +135,7 @@ class Archive(sdist):
             info.uid = info.gid = 0
             info.uname = info.gname = ""
             info.mtime = int(epoch)
-            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            info.mode = plain_mode(info.mode)
             return info
 
         path = f"{base_name}.tar.gz"

@@ -44,12 +44,12 @@ class Request:
         """Before the job is made: what that opens could get the number of a closed descriptor."""
         self.__dict__.update(fields)
         if sys.platform != "win32":
-            if self.pass_fds or sys.version_info < (3, 13):
-                self.pass_fds = tuple(self.pass_fds)
+            nothing = () if sys.version_info >= (3, 13) else self.pass_fds  # None is one only there
+            self.pass_fds = tuple(self.pass_fds or nothing)
             p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = self.fds
             ends = (p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread)
             named = [its for its, ours in ends if its != -1 and ours == -1]  # the rest are pipes that were just made
-            self.closed = not all(map(_is_open, (*(self.pass_fds or ()), *named)))
+            self.closed = not all(map(_is_open, (*self.pass_fds, *named)))
 
 
 def _is_open(fd: Any) -> bool:

@@ -241,8 +241,6 @@ def _environment(env: Mapping[Any, Any]) -> list[bytes]:
 
 
 def _kept_fds(pass_fds: Any) -> list[int]:
-    if sys.version_info >= (3, 13):
-        pass_fds = pass_fds or ()
     kept = sorted(map(int, set(pass_fds)))
     if not kept:
         return kept

@@ -19,7 +19,7 @@ import pytest  # noqa: E402
 
 from helpers.leftovers import LINUX, TOKEN, Baseline, own_cgroup  # noqa: E402
 from helpers.owner import Owner  # noqa: E402
-from helpers.procs import DEADLINE, Identity  # noqa: E402
+from helpers.procs import AS_NOBODY, DEADLINE, Identity  # noqa: E402
 from helpers.tree import Node, Tree, node  # noqa: E402
 from helpers.under_test import CHOSEN, STRICT, Backend  # noqa: E402
 
@@ -137,8 +137,9 @@ def tree(folder: Path) -> Iterator[Callable[..., Tree]]:
 
 def _as_nobody(code: str) -> subprocess.CompletedProcess[str]:
     begin = f"import os, signal, sys, time\nsys.path[:0] = {sys.path!r}\nimport pyjob\n"
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", begin + code]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/")
+    return subprocess.run(
+        [*AS_NOBODY, sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60, cwd="/"
+    )
 
 
 @functools.cache

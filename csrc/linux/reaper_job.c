@@ -153,10 +153,9 @@ static void hand_up_wards(pj_reaper_job *job) {
     job->ward_count = 0;
 }
 
-/* An interrupted start: what became of it may just begin to live. */
 void pj_reaper_prepare(pj_reaper_job *job, pj_ward *stolen) {
     pj_ward *before = atomic_exchange(&job->prepared, stolen);
-    if (before != NULL) {
+    if (before != NULL) { /* an interrupted start: what became of it may just begin to live */
         pj_ward_say(before, PJ_END);
         pj_ward_say(before, PJ_LEAVE);
         pj_ward_unref(before);

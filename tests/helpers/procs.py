@@ -242,6 +242,10 @@ def pidfds() -> bool:
     return True
 
 
+# setpriv(1) for a user without rights; what follows is executed.
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
 def pid_max_is_per_namespace() -> bool:
     """Since Linux 6.14. Before, to set it in a namespace would set it for the whole machine."""
     found = re.match(r"(\d+)\.(\d+)", platform.release())

@@ -16,7 +16,7 @@ import pytest
 
 import pyjob
 from helpers.leftovers import members, own_cgroup, roots_of
-from helpers.procs import DEADLINE, Identity, alive, eventually, processes
+from helpers.procs import AS_NOBODY, DEADLINE, Identity, alive, eventually, processes
 from helpers.tree import chain, node
 from helpers.under_test import Backend
 
@@ -756,14 +756,13 @@ print("fine")
 """
 
 
-DROP = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 AS_ROOT = ["unshare", "--user", "--map-root-user"]
 
 
 @pytest.fixture
 def nobody():
     """The interpreter's command for nobody in particular, who may find its folder closed."""
-    command = [*DROP, sys.executable, "-c"]
+    command = [*AS_NOBODY, sys.executable, "-c"]
     done = subprocess.run([*command, "import pyjob, subprocess"], capture_output=True, text=True, cwd="/")
     if done.returncode or not os.stat(os.path.realpath(sys.executable)).st_mode & stat.S_IXOTH:
         pytest.skip(f"others cannot run {sys.executable} with pyjob: {done.stderr}")
@@ -777,7 +776,7 @@ def test_unprivileged_in_a_delegated_group(as_root, nobody):
     home = own_cgroup()
     assert home is not None
     names = Path("/tmp/pyjob-0")  # not /run/pyjob, which is somebody else's
-    user = [*DROP, *as_root * AS_ROOT, *nobody[len(DROP) :]]
+    user = [*AS_NOBODY, *as_root * AS_ROOT, *nobody[len(AS_NOBODY) :]]
     if as_root and (names.exists() or subprocess.run([*user, "import pyjob"], capture_output=True, cwd="/").returncode):
         pytest.skip("nobody cannot run pyjob in a user namespace here, or /tmp is used as root's /run")
     made = home / f"delegated-{os.getpid()}"

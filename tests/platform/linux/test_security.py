@@ -17,7 +17,7 @@ import pytest
 
 import pyjob
 from helpers.leftovers import roots_of
-from helpers.procs import DEADLINE, Identity, eventually
+from helpers.procs import AS_NOBODY, DEADLINE, Identity, eventually
 from helpers.under_test import Backend
 from pyjob import _guard
 
@@ -280,16 +280,15 @@ job.close()
 
 @root
 @pytest.mark.tool("setpriv")
-def test_another_user_locks_what_it_can(owners: Any, as_nobody: Callable[[str], str]) -> None:
+@pytest.mark.usefixtures("as_nobody")  # skips where nobody cannot run this Python
+def test_another_user_locks_what_it_can(owners: Any) -> None:
     """The root it cannot even open; and it keeps nobody from what is done under the lock of a leaf."""
-    as_nobody("")  # skips where nobody cannot run this Python
     owner = owners(LOCKED, end="return", backend="cgroup")
     eventually(lambda: owner.reported.get("made"))
     (made,) = roots_of(owner.pid)
     if not (made / "cgroup.kill").exists():
         pytest.skip("no cgroup.kill before Linux 5.14")
-    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    argv = [*drop, sys.executable, "-S", "-c", LOCKS, *map(str, [made, *made.rglob("*")])]
+    argv = [*AS_NOBODY, sys.executable, "-S", "-c", LOCKS, *map(str, [made, *made.rglob("*")])]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as other:
         assert other.stdout is not None
         opened = list(iter(other.stdout.readline, "\n"))
